@@ -1,0 +1,43 @@
+"""Compiles PyTorch models for inference with exchangeable engines, under the documented names of Torch-TensorRT."""
+
+from __future__ import annotations
+
+from torch_tensorrt import dynamo, logging
+from torch_tensorrt._compile import compile  # noqa: A004 - the documented name
+from torch_tensorrt.runtime.module import CompiledModule
+from torch_tensorrt.spec.device import Device
+from torch_tensorrt.spec.enums import DeviceType, EngineCapability, Platform, dtype, memory_format
+from torch_tensorrt.spec.errors import (
+    BuildError,
+    EngineNotRunnable,
+    FileFormatError,
+    InputError,
+    InternalError,
+    TorchTensorRTError,
+    UnsupportedError,
+)
+from torch_tensorrt.spec.input import Input
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BuildError",
+    "CompiledModule",
+    "Device",
+    "DeviceType",
+    "EngineCapability",
+    "EngineNotRunnable",
+    "FileFormatError",
+    "Input",
+    "InputError",
+    "InternalError",
+    "Platform",
+    "TorchTensorRTError",
+    "UnsupportedError",
+    "__version__",
+    "compile",
+    "dtype",
+    "dynamo",
+    "logging",
+    "memory_format",
+]

@@ -1,0 +1,63 @@
+"""What an engine backend offers to the pipeline. Final in practice: share by plain functions, don't subclass a backend."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.contracts.passes import LoweringPass
+from torch_tensorrt.spec.settings import CompilationSettings
+
+
+@dataclass(frozen=True)
+class Support:
+    """Yes, or no with a reason; `bool(support)` works."""
+
+    ok: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+class EngineBackend(ABC):
+    """Builds partitions into engines, and brings saved engines back."""
+
+    name: ClassVar[str]  # written into saved files
+    format_version: ClassVar[int]  # of the payload that to_bytes() writes
+
+    @abstractmethod
+    def available(self, device: torch.device) -> Support:
+        """Whether the SDK is importable and can build for `device`. Imports the SDK, at most."""
+
+    def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
+        """Operators that the backend wants undecomposed."""
+        return frozenset()
+
+    def passes(self, settings: CompilationSettings) -> Sequence[LoweringPass]:
+        """Lowering passes to run after the shared ones."""
+        return ()
+
+    def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:
+        """One sentence for each option, set by the user, that this backend can't honour; warned about once."""
+        return ()
+
+    @abstractmethod
+    def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
+        """Whether `node` (a call_function) can go into an engine. Reads metadata only; no side effect."""
+
+    @abstractmethod
+    def build(self, partition: Partition, settings: CompilationSettings) -> Engine:
+        """Builds one partition. Raises BuildError with the SDK's own words and the nodes concerned."""
+
+    @abstractmethod
+    def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
+        """The engine that `to_bytes` wrote. Raises FileFormatError or EngineNotRunnable."""

@@ -1,0 +1,110 @@
+"""What a built engine is to the rest of the package: a spec, a function on tensors, and bytes."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from torch_tensorrt.spec.errors import FileFormatError, UnsupportedError
+from torch_tensorrt.spec.tensor_spec import Json, TensorSpec, specs_from_json, specs_to_json
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """All that a saved engine says about itself; written as JSON.
+
+    name: the partition's name. backend: which backend reads the payload. format_version: of that payload.
+    target: the device or CPU that it was built for, in the backend's words. settings_key: hash of the settings that change
+    the engine. versions: package -> version it was built with (the SDK and torch). inputs, outputs: the boundary tensors,
+    in call order.
+    """
+
+    name: str
+    backend: str
+    format_version: int
+    target: str
+    settings_key: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The spec as one line of JSON with sorted keys (equal specs give equal text)."""
+        record: dict[str, Json] = {
+            "name": self.name,
+            "backend": self.backend,
+            "format_version": self.format_version,
+            "target": self.target,
+            "settings_key": self.settings_key,
+            "inputs": specs_to_json(self.inputs),
+            "outputs": specs_to_json(self.outputs),
+            "versions": dict(self.versions),
+        }
+        return json.dumps(record, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> EngineSpec:
+        """The inverse of `to_json`. Raises FileFormatError when a field is missing, unknown or of the wrong type."""
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FileFormatError(f"An engine's description is not JSON: {error}") from error
+        return cls.from_record(record)
+
+    @classmethod
+    def from_record(cls, record: Json) -> EngineSpec:
+        """The spec from parsed JSON. Raises FileFormatError as `from_json` does."""
+        if not isinstance(record, dict) or set(record) != set(_FIELDS):
+            found = sorted(record) if isinstance(record, dict) else type(record).__name__
+            raise FileFormatError(f"An engine's description needs exactly the fields {sorted(_FIELDS)}, not {found}.")
+        for key, kind in _FIELDS.items():
+            if type(record[key]) is not kind:
+                raise FileFormatError(f"Field {key!r} of an engine's description is {record[key]!r:.80}, not a {kind.__name__}.")
+        versions = record["versions"]
+        assert isinstance(versions, dict)
+        if not all(isinstance(value, str) for value in versions.values()):
+            raise FileFormatError(f"Field 'versions' of an engine's description holds something other than text: {versions!r:.200}.")
+        return cls(
+            name=str(record["name"]),
+            backend=str(record["backend"]),
+            format_version=int(str(record["format_version"])),
+            target=str(record["target"]),
+            settings_key=str(record["settings_key"]),
+            inputs=specs_from_json(record["inputs"]),
+            outputs=specs_from_json(record["outputs"]),
+            versions={key: str(value) for key, value in versions.items()},
+        )
+
+
+_FIELDS: Mapping[str, type] = {
+    "name": str,
+    "backend": str,
+    "format_version": int,
+    "target": str,
+    "settings_key": str,
+    "inputs": list,
+    "outputs": list,
+    "versions": dict,
+}
+
+
+class Engine(ABC):
+    """A built engine. Knows tensors and bytes, nothing of FX or nn.Module. Safe to call from several threads."""
+
+    spec: EngineSpec
+
+    @abstractmethod
+    def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Outputs for `inputs`, which the caller has checked against `spec`; fresh tensors, never reused between calls."""
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """The payload that the backend's `from_bytes` reads. No pickle."""
+
+    def refit(self, weights: Mapping[str, Tensor]) -> None:
+        """Replaces weights by name. Raises UnsupportedError where the engine can't."""
+        raise UnsupportedError(f"Engines of the {self.spec.backend!r} backend can't be refitted; compile the model again.")

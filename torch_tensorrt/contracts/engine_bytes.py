@@ -1,0 +1,91 @@
+"""A built engine as bytes: a header that says what it is, then the backend's payload. Written down in package/FORMAT.md."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import struct
+
+import torch
+
+from torch_tensorrt.contracts.engine import EngineSpec
+from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.tensor_spec import Json
+
+MAGIC = b"TRTANYWH"
+# Ledger: 1, 2026-11: first.
+VERSION = 1
+_PREFIX = struct.Struct("<8sII")  # magic, format version, length of the JSON header
+_LONGEST_HEADER = 16 * 2**20
+_ALIGNMENT = 64  # SDKs map the payload in place
+_FIELDS = {"spec": dict, "python": str, "torch": str, "payload_bytes": int, "sha256": str}
+
+
+def encode(spec: EngineSpec, payload: bytes) -> bytes:
+    """Magic, format version, header length, JSON header, zeros up to a multiple of 64 bytes, payload."""
+    header: dict[str, Json] = {
+        "spec": json.loads(spec.to_json()),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "payload_bytes": len(payload),
+        "sha256": hashlib.sha256(payload).hexdigest(),
+    }
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    start = _PREFIX.pack(MAGIC, VERSION, len(text)) + text
+    return start + b"\0" * (-len(start) % _ALIGNMENT) + payload
+
+
+def decode(data: memoryview) -> tuple[EngineSpec, memoryview]:
+    """The spec and the payload, which is a view into `data`.
+
+    Raises FileFormatError when the bytes are not an engine, are of another format version, truncated, longer than they
+    say, or changed.
+    """
+    header, start = _read_header(data)
+    spec = EngineSpec.from_record(header["spec"])
+    size = header["payload_bytes"]
+    assert isinstance(size, int)
+    if size < 0 or len(data) != start + size:
+        raise FileFormatError(
+            f"Engine {spec.name!r} should have {size} bytes after its header of {start}; {len(data) - start} are there. "
+            "The file was cut off or something was added; save the model again."
+        )
+    payload = data[start:]
+    if hashlib.sha256(payload).hexdigest() != header["sha256"]:
+        raise FileFormatError(f"The bytes of engine {spec.name!r} were changed after they were written; save the model again.")
+    return spec, payload
+
+
+def _read_header(data: memoryview) -> tuple[dict[str, Json], int]:
+    if len(data) < _PREFIX.size:
+        raise FileFormatError(f"{len(data)} bytes are too few for an engine.")
+    magic, version, length = _PREFIX.unpack(data[: _PREFIX.size])
+    if magic != MAGIC:
+        raise FileFormatError(f"This is not an engine of torch_tensorrt: it starts with {bytes(magic)!r}, not {MAGIC!r}.")
+    if version != VERSION:
+        raise FileFormatError(
+            f"The engine has format {version}; this version of torch_tensorrt reads format {VERSION}. "
+            "Load it with the version that wrote it, or compile and save the model again."
+        )
+    end = _PREFIX.size + length
+    if length > _LONGEST_HEADER or end > len(data):
+        raise FileFormatError(f"The engine's header should have {length} bytes; {len(data) - _PREFIX.size} are there.")
+    header = _parse(bytes(data[_PREFIX.size : end]))
+    padding = -end % _ALIGNMENT
+    if any(data[end : end + padding]):
+        raise FileFormatError("The padding after the engine's header is not zero; the file was changed.")
+    return header, end + padding
+
+
+def _parse(text: bytes) -> dict[str, Json]:
+    try:
+        header = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"The engine's header is not JSON: {error}") from error
+    if not isinstance(header, dict) or set(header) != set(_FIELDS):
+        raise FileFormatError(f"The engine's header needs exactly the fields {sorted(_FIELDS)}.")
+    for key, kind in _FIELDS.items():
+        if type(header[key]) is not kind:
+            raise FileFormatError(f"Field {key!r} of the engine's header is not a {kind.__name__}.")
+    return header

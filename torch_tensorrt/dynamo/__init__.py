@@ -1,0 +1,30 @@
+"""The documented `torch_tensorrt.dynamo` names: tracing and compiling exported programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch.export import ExportedProgram
+
+from torch_tensorrt.compiler import compile_model
+from torch_tensorrt.runtime.module import CompiledModule
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.trace.tracer import trace
+
+__all__ = ["CompilationSettings", "CompiledModule", "compile", "trace"]
+
+
+def compile(  # noqa: A001 - the documented name
+    exported_program: ExportedProgram,
+    inputs: object = None,
+    *,
+    arg_inputs: object = None,
+    kwarg_inputs: Mapping[str, object] | None = None,
+    **kwargs: object,
+) -> CompiledModule:
+    """Compiles an ExportedProgram (or an nn.Module, which is traced first).
+
+    `inputs` (or `arg_inputs`) and `kwarg_inputs` may be left out for an ExportedProgram: its own are used. The other arguments
+    are the options of CompilationSettings. Raises what `torch_tensorrt.compile` raises.
+    """
+    return compile_model(exported_program, inputs, arg_inputs, kwarg_inputs, kwargs)

@@ -1,0 +1,121 @@
+"""The engine that is PyTorch itself: the reference for all others, and what always works."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx
+from torch._ops import OpOverload
+
+from torch_tensorrt.contracts.backend import EngineBackend, Support
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.spec.errors import BuildError, FileFormatError
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
+
+
+class EagerBackend(EngineBackend):
+    """Runs a partition node by node with PyTorch."""
+
+    name: ClassVar[str] = "eager"
+    format_version: ClassVar[int] = 1
+
+    def available(self, device: torch.device) -> Support:
+        """Always: PyTorch is here."""
+        return Support(True)
+
+    def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
+        """Every operator of PyTorch that writes to none of its arguments."""
+        if not isinstance(node.target, OpOverload):
+            return Support(False, f"{node.target} is not an operator with a schema")
+        if node.target._schema.is_mutable:
+            return Support(False, f"{node.target} writes to one of its arguments")
+        return Support(True)
+
+    def build(self, partition: Partition, settings: CompilationSettings) -> Engine:
+        """The partition as it is."""
+        spec = EngineSpec(
+            name=partition.name,
+            backend=self.name,
+            format_version=self.format_version,
+            target="any",
+            settings_key=settings.engine_key(),
+            inputs=partition.inputs,
+            outputs=partition.outputs,
+            versions={"torch": torch.__version__},
+        )
+        return EagerEngine(spec, partition.module)
+
+    def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
+        """The engine from an archive that torch.export.save wrote. Raises FileFormatError when it is anything else."""
+        try:
+            program = torch.export.load(io.BytesIO(blob))
+        except Exception as error:  # torch.export.load raises whatever its parsers do
+            raise FileFormatError(f"The bytes of eager engine {spec.name!r} are not an exported program: {error}") from error
+        # The caller has checked the inputs against the spec already; torch.export's guards would do so again.
+        return EagerEngine(spec, program.module(check_guards=False))
+
+
+class EagerEngine(Engine):
+    """A graph module run with PyTorch."""
+
+    def __init__(self, spec: EngineSpec, module: torch.nn.Module) -> None:
+        self.spec = spec
+        self._module = module
+        attributes = (*module.state_dict().values(), *vars(module).values())
+        self._constants = {value.untyped_storage()._cdata for value in attributes if isinstance(value, Tensor)}
+
+    def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Outputs in fresh memory: what PyTorch gives as a view of an input, a weight or another output is copied."""
+        with torch.no_grad():
+            results = self._module(*inputs)
+            taken = {tensor.untyped_storage()._cdata for tensor in inputs} | self._constants
+            return tuple(_own(result, taken) for result in results)
+
+    def to_bytes(self) -> bytes:
+        """The module exported again, as torch.export.save writes it. Raises BuildError when PyTorch can't export it."""
+        point = _export_point(self.spec.inputs)
+        examples = tuple(torch.zeros(s.shape_at(point), dtype=s.dtype, device=s.device) for s in self.spec.inputs)
+        auto = torch.export.Dim.AUTO
+        shapes = tuple({i: auto for i, size in enumerate(s.shape) if isinstance(size, Dim)} for s in self.spec.inputs)
+        buffer = io.BytesIO()
+        try:
+            program = torch.export.export(_AsForward(self._module), examples, dynamic_shapes=(shapes,), strict=False)
+            torch.export.save(program, buffer)
+        except Exception as error:  # torch.export raises many classes
+            raise BuildError(
+                f"PyTorch could not export partition {self.spec.name!r} to write it as an eager engine: {error}"
+            ) from error
+        return buffer.getvalue()
+
+
+class _AsForward(torch.nn.Module):
+    """Gives any number of inputs one name, so that their dynamic dimensions can be listed by position."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.module(*inputs))
+
+
+def _own(result: Tensor, taken: set[int]) -> Tensor:
+    storage = result.untyped_storage()._cdata
+    if storage in taken:
+        return result.clone()
+    taken.add(storage)
+    return result
+
+
+def _export_point(inputs: Sequence[TensorSpec]) -> str:
+    """A point at which no varying size is 0 or 1, because torch.export would make these constant."""
+    for point in ("opt", "max", "min"):
+        sizes = [size for spec in inputs for size, given in zip(spec.shape_at(point), spec.shape, strict=True) if given != size]
+        if all(size > 1 for size in sizes):
+            return point
+    return "opt"

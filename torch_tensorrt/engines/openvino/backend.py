@@ -1,0 +1,135 @@
+"""OpenVINO: any CPU. A partition goes through OpenVINO's PyTorch frontend whole and becomes one compiled model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+
+from torch_tensorrt.contracts.backend import EngineBackend, Support
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.engines.openvino import operators, sdk
+from torch_tensorrt.engines.openvino.engine import OpenVINOEngine
+from torch_tensorrt.engines.openvino.payload import Payload, read_payload, write_payload
+from torch_tensorrt.engines.openvino.rewriting import rewrite_for_frontend
+from torch_tensorrt.engines.openvino.wiring import Wiring
+from torch_tensorrt.observe.log import logger
+from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, FileFormatError
+from torch_tensorrt.spec.settings import CompilationSettings
+
+_CAPABILITY = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
+
+
+class OpenVINOBackend(EngineBackend):
+    """Builds partitions with OpenVINO for the CPU of this machine."""
+
+    name: ClassVar[str] = "openvino"
+    format_version: ClassVar[int] = 1
+
+    def available(self, device: torch.device) -> Support:
+        """CPU devices, where OpenVINO is installed."""
+        if device.type != "cpu":
+            return Support(False, f"it is used for the CPU only, not for {device}")
+        try:
+            sdk.openvino()
+        except EngineNotRunnable as error:
+            return Support(False, str(error))
+        return Support(True)
+
+    def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
+        """Operators that OpenVINO has a fast kernel for, and PyTorch's core table would take apart."""
+        return operators.KEPT_WHOLE
+
+    def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:
+        """Precisions that this CPU lacks, and optimization levels."""
+        told = []
+        for dtype in sorted(settings.enabled_precisions, key=str):
+            if _CAPABILITY.get(dtype) not in sdk.capabilities():
+                told.append(f"OpenVINO does not compute in {dtype} on this CPU ({sdk.target()}); float32 is used where it would be.")
+        if settings.is_set("optimization_level"):
+            told.append("OpenVINO has no optimization levels; optimization_level is not used.")
+        return told
+
+    def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
+        """Operators that OpenVINO's frontend has a rule for, in the forms that gave PyTorch's results when tested."""
+        reason = operators.refusal(node)
+        return Support(not reason, reason)
+
+    def build(self, partition: Partition, settings: CompilationSettings) -> Engine:
+        """One compiled model. Raises BuildError with OpenVINO's own words."""
+        precision = _precision(partition, settings)
+        module, outputs = rewrite_for_frontend(partition.module)
+        dtypes = [partition.outputs[outputs.index(port)].dtype for port in range(len(set(outputs)))]
+        try:
+            model = sdk.convert(module, partition.inputs, dtypes)
+            compiled = sdk.compile_model(model, sdk.config(precision))
+        except Exception as error:  # OpenVINO raises RuntimeError, its own classes and what Python raises in its decoder
+            raise BuildError(_explain(partition, str(error))) from error
+        spec = EngineSpec(
+            name=partition.name,
+            backend=self.name,
+            format_version=self.format_version,
+            target=sdk.target(),
+            settings_key=settings.engine_key(),
+            inputs=partition.inputs,
+            outputs=partition.outputs,
+            versions={"openvino": sdk.version(), "torch": torch.__version__},
+        )
+        placeholders = [node.name for node in module.graph.nodes if node.op == "placeholder"]
+        wiring = Wiring(tuple(placeholders.index(name) for name in sdk.input_names(model)), outputs)
+
+        def write(weights_owner: fx.GraphModule = module) -> bytes:  # the model's constants are its tensors' memory
+            return write_payload(precision, wiring, sdk.export_blob(compiled), *sdk.write_ir(model))
+
+        return OpenVINOEngine(spec, compiled, wiring, write)
+
+    def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
+        """The engine as it was compiled, or compiled again, with a warning, when the CPU or OpenVINO is another one."""
+        payload = read_payload(blob, (len(spec.inputs), len(spec.outputs)))
+        made = f"OpenVINO {spec.versions.get('openvino')} for {spec.target}"
+        here = f"OpenVINO {sdk.version()} on {sdk.target()}"
+        weights = b""
+        try:
+            if made == f"OpenVINO {sdk.version()} for {sdk.target()}":
+                compiled = sdk.import_blob(payload.blob, sdk.config(payload.precision))
+            else:
+                logger(__name__).warning(
+                    "Engine %r was built with %s; this is %s. It is compiled again now; save it here to load it faster.",
+                    spec.name, made, here,
+                )  # fmt: skip
+                compiled = _compile_again(payload, weights := payload.weights())
+        except RuntimeError as error:
+            raise FileFormatError(f"OpenVINO can't read engine {spec.name!r}, built with {made}: {error}") from error
+        return OpenVINOEngine(spec, compiled, payload.wiring, lambda: bytes(blob), keep=(blob, weights))
+
+
+def _compile_again(payload: Payload, weights: bytes) -> sdk.Compiled:
+    xml = bytes(payload.xml)
+    if b"<!" in xml:  # a DOCTYPE or CDATA: OpenVINO writes neither, and entities can blow up
+        raise FileFormatError("The representation in an OpenVINO engine holds a document type declaration.")
+    return sdk.compile_model(sdk.read_ir(xml, weights), sdk.config(payload.precision))
+
+
+def _precision(partition: Partition, settings: CompilationSettings) -> torch.dtype:
+    """What to compute in: the smallest type that the user allows, or else that the partition uses, if the CPU has it."""
+    values = [node.meta.get("val") for node in partition.module.graph.nodes]
+    used = {value.dtype for value in values if isinstance(value, torch.Tensor)}
+    for dtype in (torch.float16, torch.bfloat16):
+        if dtype in (settings.enabled_precisions or used) and _CAPABILITY[dtype] in sdk.capabilities():
+            return dtype
+    return torch.float32
+
+
+def _explain(partition: Partition, words: str) -> str:
+    nodes = [node for node in partition.module.graph.nodes if isinstance(node.target, OpOverload)]
+    named = [node for node in nodes if str(node.target) in words] or nodes
+    listed = ", ".join(f"{node.name!r} ({node.target})" for node in named[:10]) + (", ..." if len(named) > 10 else "")
+    remedy = sorted({str(node.target) for node in named[:10]})
+    return (
+        f"OpenVINO refused partition {partition.name!r} with {listed}: {words.strip()}\n"
+        f"To run operators in PyTorch instead: torch_executed_ops={{{', '.join(map(repr, remedy))}}}."
+    )

@@ -1,0 +1,165 @@
+"""The bytes of an OpenVINO engine: the compiled model, and its source for when another OpenVINO or CPU reads them.
+
+    u32 little-endian   length of the index
+    index               JSON: {"precision": dtype, "blob": n, "literal": n, "xml": n, "weights": [[source, offset, length], ...],
+                        "inputs": [...], "outputs": [...]}; the last two are wiring.py's
+    blob                n bytes: the compiled model
+    literal             n bytes: weights that the blob doesn't hold as they are
+    xml                 n bytes: OpenVINO's intermediate representation
+
+The weights of the representation are the pieces of "weights" one after the other; source 0 is the blob, 1 is literal. A
+network's weights are thus kept once, not twice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+
+from torch_tensorrt.engines.openvino.wiring import Wiring
+from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.tensor_spec import Json, dtype_from_name, dtype_name
+
+_SMALLEST = 4096  # bytes: shorter weights are written again
+_NEEDLE = 256  # bytes looked for before the whole is compared
+_SCANS = 64  # how many times the length of the blob may be searched in vain: some 10 ms per 100 MB each
+_FIELDS = {"precision", "blob", "literal", "xml", "weights", "inputs", "outputs"}
+_CONSTANT = re.compile(rb'<data\b[^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A payload taken apart; the parts are views of its memory."""
+
+    precision: torch.dtype
+    wiring: Wiring
+    blob: memoryview
+    literal: memoryview
+    xml: memoryview
+    pieces: tuple[tuple[int, int, int], ...]
+
+    def weights(self) -> bytes:
+        """The weights of the intermediate representation."""
+        sources = (self.blob, self.literal)
+        return b"".join(sources[source][offset : offset + length] for source, offset, length in self.pieces)
+
+
+def write_payload(precision: torch.dtype, wiring: Wiring, blob: bytes, xml: bytes, weights: bytes) -> bytes:
+    """The payload; `weights` are the bytes that go with `xml`."""
+    literal: list[bytes] = []
+    pieces: list[tuple[int, int, int]] = []
+    written = 0
+    for start, end, place in _locate(blob, xml, weights):
+        if place is None:
+            literal.append(weights[start:end])
+            pieces.append((1, written, end - start))
+            written += end - start
+        else:
+            pieces.append((0, place, end - start))
+    index = {
+        "precision": dtype_name(precision),
+        "blob": len(blob),
+        "literal": written,
+        "xml": len(xml),
+        "weights": pieces,
+        "inputs": wiring.inputs,
+        "outputs": wiring.outputs,
+    }
+    header = json.dumps(index, separators=(",", ":")).encode()
+    return b"".join((struct.pack("<I", len(header)), header, blob, *literal, xml))
+
+
+def _locate(blob: bytes, xml: bytes, weights: bytes) -> Iterator[tuple[int, int, int | None]]:
+    """Cuts `weights` into pieces (start, end, place in the blob or None) without gaps."""
+    found = {(int(offset), int(offset) + int(size)) for offset, size in _CONSTANT.findall(xml)}
+    large = sorted((start, end) for start, end in found if end - start >= _SMALLEST and end <= len(weights))
+    done = cursor = 0
+    left = _SCANS * len(blob)
+    for start, end in large:
+        if start < done or left <= 0:
+            continue
+        place, searched = _find(blob, weights[start:end], cursor)
+        left -= searched
+        if place < 0:
+            continue
+        if start > done:
+            yield done, start, None
+        yield start, end, place
+        done, cursor = end, place + end - start
+    if done < len(weights):
+        yield done, len(weights), None
+
+
+def _find(blob: bytes, wanted: bytes, cursor: int) -> tuple[int, int]:
+    """Where `wanted` is, or -1, and how many bytes were searched in vain. Constants tend to come in the same order."""
+    searched = 0
+    for start, end in ((cursor, len(blob)), (0, min(cursor + _NEEDLE, len(blob)))):
+        place = blob.find(wanted[:_NEEDLE], start, end)
+        if place >= 0 and blob[place : place + len(wanted)] == wanted:
+            return place, searched
+        searched += end - start
+    return -1, searched
+
+
+def read_payload(data: memoryview, ports: tuple[int, int]) -> Payload:
+    """The inverse of `write_payload`, for an engine with so many inputs and outputs. Raises FileFormatError on anything else."""
+    if len(data) < 4:
+        raise FileFormatError(f"An OpenVINO engine of {len(data)} bytes is too short to be one.")
+    length = struct.unpack_from("<I", data)[0]
+    if length > len(data) - 4:
+        raise FileFormatError(f"An OpenVINO engine of {len(data)} bytes announces an index of {length}.")
+    try:
+        index = json.loads(bytes(data[4 : 4 + length]))
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"The index of an OpenVINO engine is not JSON: {error}") from error
+    if not isinstance(index, dict) or set(index) != _FIELDS:
+        raise FileFormatError(f"The index of an OpenVINO engine has the wrong fields: {index!r:.200}.")
+    places = list(_places(4 + length, (index["blob"], index["literal"], index["xml"])))
+    if places[-1] != len(data):
+        raise FileFormatError(f"An OpenVINO engine of {len(data)} bytes announces {places[-1]}.")
+    blob, literal, xml = (data[start:end] for start, end in pairwise(places))
+    precision = dtype_from_name(index["precision"])
+    if precision not in (torch.float32, torch.bfloat16, torch.float16):
+        raise FileFormatError(f"An OpenVINO engine can't compute in {precision}.")
+    pieces = tuple(_pieces(index["weights"], (len(blob), len(literal))))
+    return Payload(precision, _wiring(index["inputs"], index["outputs"], ports), blob, literal, xml, pieces)
+
+
+def _wiring(inputs: Json, outputs: Json, ports: tuple[int, int]) -> Wiring:
+    if not isinstance(inputs, list) or not isinstance(outputs, list) or len(outputs) != ports[1]:
+        raise FileFormatError(f"An OpenVINO engine with {ports[1]} outputs has no place for {outputs!r:.60}.")
+    numbers = [number for number in (*inputs, *outputs) if type(number) is int and number >= 0]
+    if len(numbers) != len(inputs) + len(outputs) or any(number >= ports[0] for number in numbers[: len(inputs)]):
+        raise FileFormatError(f"The wiring of an OpenVINO engine, {inputs!r:.60} to {outputs!r:.60}, is not one.")
+    return Wiring(tuple(numbers[: len(inputs)]), tuple(numbers[len(inputs) :]))
+
+
+def _places(start: int, sizes: tuple[Json, ...]) -> Iterator[int]:
+    yield start
+    for size in sizes:
+        if type(size) is not int or size < 0:
+            raise FileFormatError(f"{size!r:.60} is not the size of a part of an OpenVINO engine.")
+        start += size
+        yield start
+
+
+def _pieces(records: Json, limits: tuple[int, int]) -> Iterator[tuple[int, int, int]]:
+    if not isinstance(records, list):
+        raise FileFormatError(f"The weights of an OpenVINO engine are {records!r:.60}, not a list of pieces.")
+    total = 0
+    for record in records:
+        if not isinstance(record, list) or len(record) != 3 or not all(type(number) is int for number in record):
+            raise FileFormatError(f"{record!r:.60} is not a piece of an OpenVINO engine's weights.")
+        source, offset, length = (int(str(number)) for number in record)
+        if source not in (0, 1) or min(offset, length) < 0 or offset + length > limits[source]:
+            raise FileFormatError(f"The piece {record!r:.60} of an OpenVINO engine's weights is outside of it.")
+        total += length
+        if total > 2 * sum(limits) + _SMALLEST:  # pieces may overlap, but not make a small file large
+            raise FileFormatError(f"The weights of an OpenVINO engine add up to more than its {sum(limits)} bytes allow.")
+        yield source, offset, length

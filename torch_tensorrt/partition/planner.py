@@ -1,0 +1,81 @@
+"""Decides which nodes go into engines. A value comes out; nothing is changed and nothing is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import fx
+
+from torch_tensorrt.contracts.backend import EngineBackend
+from torch_tensorrt.contracts.partition import Group, Plan
+from torch_tensorrt.partition.grouping import group_nodes
+from torch_tensorrt.partition.nodes import describe, is_operation, is_write
+from torch_tensorrt.partition.refusal import KEEP_IN_TORCH, common_refusal
+from torch_tensorrt.spec.errors import UnsupportedError
+from torch_tensorrt.spec.settings import CompilationSettings
+
+
+def plan(
+    graph_module: fx.GraphModule,
+    backend: EngineBackend,
+    settings: CompilationSettings,
+    *,
+    device: torch.device,
+    reason: str = "",
+) -> Plan:
+    """The groups for `backend`, and a reason for every operation that stays in PyTorch.
+
+    `reason` says why this backend was chosen; it is part of the report.
+    """
+    operations = [node for node in graph_module.graph.nodes if is_operation(node) and KEEP_IN_TORCH not in node.meta]
+    refusals = {node.name: why for node in operations if (why := _refusal(node, backend, settings, device))}
+    supported = [node for node in operations if node.name not in refusals]
+    groups: list[Group] = []
+    for members in group_nodes(graph_module.graph, supported):
+        group = _as_group(f"part_{len(groups)}", backend.name, members)
+        if group.operations < settings.min_block_size and not settings.require_full_compilation:
+            refusals.update(_too_small(group, settings))
+        else:
+            groups.append(group)
+    return Plan(
+        groups=tuple(groups),
+        refusals={node.name: refusals[node.name] for node in operations if node.name in refusals},
+        operators={node.name: describe(node) for node in operations},
+        total=len(operations),
+        backend=backend.name,
+        backend_reason=reason,
+        notes=tuple(_write_note(node) for node in graph_module.graph.nodes if is_write(node) and node.all_input_nodes),
+    )
+
+
+def require_everything_in_engines(plan: Plan) -> None:
+    """Raises UnsupportedError listing every operation outside an engine, its reason and the user's line of code."""
+    if not plan.refusals:
+        return
+    rows = "\n".join(f"  {name}: {why} ({plan.operators[name]})" for name, why in plan.refusals.items())
+    raise UnsupportedError(
+        f"require_full_compilation=True, but {len(plan.refusals)} of {plan.total} operations can't go into a {plan.backend!r} "
+        f"engine:\n{rows}\nCompile with require_full_compilation=False to run these in PyTorch."
+    )
+
+
+def _refusal(node: fx.Node, backend: EngineBackend, settings: CompilationSettings, device: torch.device) -> str:
+    common = common_refusal(node, settings, device)
+    if common:
+        return common
+    support = backend.supports(node, settings)
+    return "" if support else support.reason or f"the {backend.name!r} engine does not support it"
+
+
+def _as_group(name: str, backend: str, nodes: Sequence[fx.Node]) -> Group:
+    return Group(name, backend, tuple(nodes), sum(1 for node in nodes if is_operation(node)))
+
+
+def _too_small(group: Group, settings: CompilationSettings) -> dict[str, str]:
+    why = f"its block of {group.operations} operation(s) is smaller than min_block_size={settings.min_block_size}"
+    return {node.name: why for node in group.nodes if is_operation(node)}
+
+
+def _write_note(node: fx.Node) -> str:
+    return f"{node.name} ({node.target}) writes {node.all_input_nodes[0].name!r} in PyTorch after the engines have run"

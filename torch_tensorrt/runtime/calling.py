@@ -1,0 +1,103 @@
+"""The door of a compiled module: the caller's arguments in, checked and flattened; flat results out, in the model's own form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import fx
+from torch.fx.graph import _PyTreeCodeGen
+from torch.utils import _pytree as pytree
+
+from torch_tensorrt.runtime.input_check import InputCheck
+from torch_tensorrt.spec.errors import InputError, InternalError
+from torch_tensorrt.spec.tensor_spec import TensorSpec
+
+_FIXED = (bool, int, float, complex, str, type(None))
+
+
+class Door:
+    """Flattens and checks arguments, and rebuilds results, for one graph with torch.export's calling convention."""
+
+    def __init__(self, graph: fx.Graph, specs: Sequence[TensorSpec | None]) -> None:
+        codegen = graph._codegen
+        if not isinstance(codegen, _PyTreeCodeGen):
+            raise InternalError("A compiled graph lacks the model's calling convention.")
+        self._names = [name for name in codegen.pytree_info.orig_args if name != "self"]
+        in_spec, out_spec = codegen.pytree_info.in_spec, codegen.pytree_info.out_spec
+        assert in_spec is not None
+        self._in_spec = in_spec
+        self._arg_specs, self._kwarg_spec = in_spec.children()
+        self._count = in_spec.num_leaves
+        self._plain = self._arg_specs.num_children == self._count and all(child.is_leaf() for child in self._arg_specs.children())
+        placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+        self._tensors = [at for at, spec in enumerate(specs) if spec is not None]
+        self._all_tensors = len(self._tensors) == self._count
+        self._fixed = [
+            (at, node.name, node.meta.get("val"))
+            for at, node in enumerate(placeholders)
+            if specs[at] is None and isinstance(node.meta.get("val"), _FIXED)
+        ]
+        self._placeholders = [node.name for node in placeholders]
+        self._check = InputCheck("The compiled model", [spec for spec in specs if spec is not None])
+        self.result: Callable[[Sequence[object]], object] = _rebuild(out_spec)
+
+    def enter(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Sequence[object]:
+        """The flat inputs. Raises InputError when they are not what the model was compiled for."""
+        flat: Sequence[object] = args if self._plain and not kwargs and len(args) == self._count else self._flatten(args, kwargs)
+        tensors = flat if self._all_tensors else [flat[at] for at in self._tensors]
+        for at, tensor in enumerate(tensors):
+            if not isinstance(tensor, torch.Tensor):
+                name = self._placeholders[self._tensors[at]]
+                raise InputError(f"The compiled model: input {name!r} is a {type(tensor).__name__}; a torch.Tensor is needed.")
+        self._check(tensors)  # type: ignore[arg-type]
+        for at, name, value in self._fixed:
+            given = flat[at]
+            if type(given) is not type(value) or given != value:
+                raise InputError(
+                    f"The compiled model: input {name!r} is {given!r}, but the model was compiled with {value!r}, which is part of "
+                    "its code now; compile it again for another value."
+                )
+        return flat
+
+    def _flatten(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Sequence[object]:
+        args, ordered = self._by_convention(args, dict(kwargs))
+        flat, spec = pytree.tree_flatten((args, ordered))
+        if spec != self._in_spec:
+            raise InputError(
+                f"The compiled model was compiled for arguments of the form {self._in_spec}, which these don't have: {spec}."
+            )
+        return flat
+
+    def _by_convention(
+        self, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        """Arguments as they were passed at compile time: some by position, the others by name, in that order."""
+        wanted = list(self._kwarg_spec.context) if self._kwarg_spec.num_children else []
+        positional = self._arg_specs.num_children
+        given = list(args[:positional])
+        for name, value in zip(self._names[positional:], args[positional:], strict=False):
+            if name in kwargs:
+                raise InputError(f"The compiled model got argument {name!r} twice, by position and by name.")
+            kwargs[name] = value
+        for name in self._names[len(given) : positional]:
+            if name in kwargs:
+                given.append(kwargs.pop(name))
+        missing = [*self._names[len(given) : positional], *(name for name in wanted if name not in kwargs)]
+        extra = [name for name in kwargs if name not in wanted]
+        if missing or extra or len(args) > max(positional, len(self._names)):
+            raise InputError(
+                f"The compiled model takes the arguments {[*self._names[:positional], *wanted]}; "
+                f"missing: {missing or 'none'}, not known: {extra or 'none'}, given by position: {len(args)}."
+            )
+        return tuple(given), {name: kwargs[name] for name in wanted}
+
+
+def _rebuild(spec: pytree.TreeSpec | None) -> Callable[[Sequence[object]], object]:
+    if spec is None:
+        return lambda flat: flat[0]
+    if spec.is_leaf():
+        return lambda flat: flat[0]
+    if spec.type in {tuple, list} and all(child.is_leaf() for child in spec.children()):
+        return tuple if spec.type is tuple else list
+    return lambda flat: pytree.tree_unflatten(flat, spec)

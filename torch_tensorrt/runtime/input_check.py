@@ -1,0 +1,93 @@
+"""Are these tensors what an engine, or a compiled model, was built for? One clear error when not; cheap when asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from torch_tensorrt.spec.errors import InputError
+from torch_tensorrt.spec.shape_expr import Size, parse, solve, symbols_in
+from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
+
+_KEPT = 1024
+
+
+class InputCheck:
+    """Checks tensors against specs: dtype, device, rank, sizes, ranges, and sizes that belong together."""
+
+    def __init__(self, owner: str, specs: Sequence[TensorSpec]) -> None:
+        self._owner = owner
+        self._specs = tuple(specs)
+        self._seen: set[tuple[object, ...]] = set()
+
+    def __call__(self, tensors: Sequence[Tensor]) -> None:
+        """Raises InputError naming the input, what it is and what is needed. The result is kept per shapes and dtypes."""
+        key = tuple([part for tensor in tensors for part in (tensor.shape, tensor.dtype, tensor.device)])
+        if key in self._seen:
+            return
+        self._check(tensors)
+        if len(self._seen) >= _KEPT:
+            self._seen.clear()
+        self._seen.add(key)
+
+    def _check(self, tensors: Sequence[Tensor]) -> None:
+        if len(tensors) != len(self._specs):
+            raise InputError(f"{self._owner} takes {len(self._specs)} tensors; {len(tensors)} were given.")
+        for spec, tensor in zip(self._specs, tensors, strict=True):
+            self._check_kind(spec, tensor)
+        self._check_sizes(tensors)
+
+    def _check_kind(self, spec: TensorSpec, tensor: Tensor) -> None:
+        what = f"{self._owner}: input {spec.name!r}"
+        if tensor.dtype != spec.dtype:
+            raise InputError(f"{what} is {tensor.dtype}, but was compiled for {spec.dtype}; convert it with .to({spec.dtype}).")
+        if tensor.device.type != spec.device:
+            raise InputError(f"{what} is on {tensor.device}, but was compiled for {spec.device}; move it with .to({spec.device!r}).")
+        if tensor.dim() != len(spec.shape):
+            raise InputError(
+                f"{what} has {tensor.dim()} dimensions {tuple(tensor.shape)}, but was compiled for {len(spec.shape)}: {_shown(spec)}."
+            )
+        if tensor.layout is not torch.strided:
+            raise InputError(f"{what} has layout {tensor.layout}; a dense tensor is needed (.to_dense()).")
+
+    def _check_sizes(self, tensors: Sequence[Tensor]) -> None:
+        for spec, tensor in zip(self._specs, tensors, strict=True):
+            for dim, (size, given) in enumerate(zip(spec.shape, tensor.shape, strict=True)):
+                self._check_size(spec, dim, size, int(given))
+        symbols = solve([(spec.sizes, tuple(tensor.shape)) for spec, tensor in zip(self._specs, tensors, strict=True)])
+        for spec, tensor in zip(self._specs, tensors, strict=True):
+            for dim, (size, given) in enumerate(zip(spec.sizes, tensor.shape, strict=True)):
+                if isinstance(size, str) and parse(size)(symbols) != given:
+                    raise InputError(self._disagreement(spec, dim, size, int(given), symbols))
+
+    def _check_size(self, spec: TensorSpec, dim: int, size: int | Dim, given: int) -> None:
+        where = f"{self._owner}: input {spec.name!r} has size {given} in dimension {dim}"
+        if isinstance(size, Dim):
+            if given < size.min or (size.max is not None and given > size.max):
+                top = "any" if size.max is None else size.max
+                raise InputError(
+                    f"{where}, but was compiled for the range {size.min} to {top}; compile with an Input whose min_shape and "
+                    "max_shape include it."
+                )
+        elif given != size:
+            raise InputError(
+                f"{where}, but was compiled for exactly {size} there ({_shown(spec)}); compile with an Input whose size varies."
+            )
+
+    def _disagreement(self, spec: TensorSpec, dim: int, size: str, given: int, symbols: dict[str, Size]) -> str:
+        others = [
+            f"{other.name!r} dimension {at}"
+            for other in self._specs
+            for at, other_size in enumerate(other.sizes)
+            if (other.name, at) != (spec.name, dim) and isinstance(other_size, str) and symbols_in(size) & symbols_in(other_size)
+        ]
+        return (
+            f"{self._owner}: input {spec.name!r} has size {given} in dimension {dim}, but it must be {parse(size)(symbols)} "
+            f"to fit {', '.join(others) or 'the other inputs'}: the model needs these sizes to agree."
+        )
+
+
+def _shown(spec: TensorSpec) -> str:
+    return "(" + ", ".join(f"{s.min}..{'' if s.max is None else s.max}" if isinstance(s, Dim) else str(s) for s in spec.shape) + ")"

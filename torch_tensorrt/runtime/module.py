@@ -1,0 +1,114 @@
+"""CompiledModule: what `compile` gives back. An fx.GraphModule that is called like the model, checks at its door, and takes a
+short way to its engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from torch_tensorrt.contracts.partition import Plan
+from torch_tensorrt.runtime.calling import Door
+from torch_tensorrt.runtime.direct import direct_function, is_only_engines
+from torch_tensorrt.spec.errors import UnsupportedError
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.spec.tensor_spec import TensorSpec
+
+Ranges = Mapping[object, ValueRanges]
+
+
+class CompiledModule(fx.GraphModule):
+    """A compiled model.
+
+    input_specs: one TensorSpec per flattened argument (None for one that is no tensor). plan: which operations are in which
+    engine, and why others are not. settings: what it was compiled with. range_constraints: symbol -> bounds, as in an
+    ExportedProgram.
+
+    Results never carry autograd history. The weights are those of compile time.
+    """
+
+    input_specs: tuple[TensorSpec | None, ...]
+    plan: Plan | None
+    settings: CompilationSettings
+    range_constraints: Ranges
+
+    @classmethod
+    def wrap(
+        cls,
+        graph_module: fx.GraphModule,
+        inputs: Sequence[TensorSpec | None],
+        plan: Plan | None,
+        settings: CompilationSettings,
+        range_constraints: Ranges | None = None,
+    ) -> CompiledModule:
+        """A compiled module of `graph_module`'s graph and attributes; parameters no longer ask for gradients."""
+        made = cls(graph_module, graph_module.graph, "CompiledModule")
+        made.requires_grad_(False)
+        torch.nn.Module.train(made, False)
+        made.input_specs = tuple(inputs)
+        made.plan = plan
+        made.settings = settings
+        made.range_constraints = dict(range_constraints or {})
+        made.recompile()
+        return made
+
+    def recompile(self) -> Any:  # noqa: ANN401 - the base class's own signature
+        """Regenerates the Python code of the graph, and the short way."""
+        code = super().recompile()
+        if hasattr(self, "input_specs"):
+            door = Door(self.graph, self.input_specs)
+            run = direct_function(self)
+            object.__setattr__(self, "_short_way", _short_way(door, run, self.graph))
+        type(self).__call__ = CompiledModule._call  # type: ignore[method-assign, assignment]
+        return code
+
+    def _call(self, *args: object, **kwargs: object) -> object:
+        short_way = self.__dict__.get("_short_way")
+        if short_way is None or self._forward_hooks or self._forward_pre_hooks or _is_traced():
+            return torch.nn.Module.__call__(self, *args, **kwargs)
+        return short_way(args, kwargs)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> CompiledModule:
+        """A copy with engines of its own bytes, which are read again on first use."""
+        copied = super().__deepcopy__(memo)
+        inner = fx.GraphModule(copied, copied.graph)
+        return CompiledModule.wrap(inner, self.input_specs, self.plan, self.settings, self.range_constraints)
+
+    def __reduce__(self) -> Any:  # noqa: ANN401 - the base class's own signature
+        raise UnsupportedError("A compiled module is not pickled; write it with torch_tensorrt.save(module, path).")
+
+    def train(self, mode: bool = True) -> CompiledModule:
+        """Raises UnsupportedError for train(True): engines only infer."""
+        if mode:
+            raise UnsupportedError("A compiled module can't be put into training mode; train the original model and compile it again.")
+        return self
+
+    def _apply(self, fn: Callable[..., object], recurse: bool = True) -> CompiledModule:
+        raise UnsupportedError(
+            "A compiled module can't be moved or converted (.to, .cuda, .half, ...): its engines are built for one device and "
+            "dtype. Convert the original model and compile it again."
+        )
+
+
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def _short_way(
+    door: Door, run: Callable[..., Sequence[object]], graph: fx.Graph
+) -> Callable[[tuple[object, ...], dict[str, object]], object]:
+    if is_only_engines(graph):
+
+        def call(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+            return door.result(run(*door.enter(args, kwargs)))
+
+    else:
+
+        def call(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+            with torch.no_grad():
+                return door.result(run(*door.enter(args, kwargs)))
+
+    return call

@@ -1,0 +1,140 @@
+"""`torch.ops.tensorrt.execute_engine`: the one operator through which every engine runs.
+
+Its schema holds only Tensor, Tensor[] and str, so that the node survives torch.export, torch.jit.trace and AOTInductor, and a
+C++ runtime can implement it too. The live engine behind a constant is made on first use and shared by all threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from torch_tensorrt import engines
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.engine_bytes import decode, encode
+from torch_tensorrt.runtime.input_check import InputCheck
+from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
+from torch_tensorrt.spec.shape_expr import Size, parse, solve
+
+SCHEMA = "execute_engine(Tensor[] inputs, Tensor engine, str spec) -> Tensor[]"
+
+
+class LiveEngine:
+    """An engine in memory with the check of its inputs."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._run = engine.run
+        self._check = InputCheck(f"Engine {engine.spec.name!r}", engine.spec.inputs)
+
+    def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Checks the inputs and runs the engine."""
+        self._check(inputs)
+        return self._run(inputs)
+
+
+# Address of the constant's memory -> (weak reference to the constant, live engine). The reference tells a constant from a later
+# tensor at the same address.
+_live: dict[int, tuple[weakref.ref[Tensor], LiveEngine]] = {}
+_making = threading.RLock()
+
+
+def pack(engine: Engine) -> Tensor:
+    """The constant that stands for `engine` in a graph: 1-D uint8 on the CPU, with the header of FORMAT.md.
+
+    This process runs `engine` itself for it, without reading the bytes back.
+    """
+    constant = torch.frombuffer(bytearray(encode(engine.spec, engine.to_bytes())), dtype=torch.uint8)
+    _remember(constant, LiveEngine(engine))
+    return constant
+
+
+def live_engine(constant: Tensor, spec: str | None = None) -> LiveEngine:
+    """The engine behind `constant`, read from its bytes on first use.
+
+    Raises FileFormatError when the bytes are not those of an engine or contradict `spec`, EngineNotRunnable when the SDK or
+    device is missing.
+    """
+    entry = _live.get(constant.data_ptr())
+    if entry is not None and entry[0]() is constant:
+        return entry[1]
+    with _making:
+        entry = _live.get(constant.data_ptr())
+        known = entry[0]() if entry is not None else None
+        if entry is not None and known is not None and known.numel() == constant.numel():
+            return entry[1]  # another tensor object over the same memory, made while this thread waited or by an alias
+        live = LiveEngine(_read(constant, spec))
+        _remember(constant, live)
+        return live
+
+
+def _remember(constant: Tensor, live: LiveEngine) -> None:
+    address = constant.data_ptr()
+
+    def forget(reference: weakref.ref[Tensor]) -> None:
+        entry = _live.get(address)
+        if entry is not None and entry[0] is reference:
+            _live.pop(address, None)
+
+    _live[address] = (weakref.ref(constant, forget), live)
+
+
+def _read(constant: Tensor, spec: str | None) -> Engine:
+    if constant.dtype != torch.uint8 or constant.dim() != 1 or constant.device.type != "cpu":
+        raise InputError(f"An engine is a 1-D uint8 tensor on the CPU, not {constant.dtype} {tuple(constant.shape)} on {constant.device}.")
+    found, payload = decode(memoryview(constant.detach().contiguous().numpy()))  # type: ignore[arg-type]
+    if spec is not None and found != EngineSpec.from_json(spec):
+        raise FileFormatError(f"The graph describes engine {found.name!r} otherwise than its own header does; the file was changed.")
+    backend = engines.backend(found.backend)
+    if found.format_version != backend.format_version:
+        raise FileFormatError(
+            f"Engine {found.name!r} has format {found.format_version} of the {found.backend!r} backend; this version reads "
+            f"{backend.format_version}. Compile and save the model again."
+        )
+    device = torch.device(next((tensor.device for tensor in (*found.inputs, *found.outputs)), "cpu"))
+    available = backend.available(device)
+    if not available:
+        raise EngineNotRunnable(f"Engine {found.name!r} needs the {found.backend!r} backend (built for {found.target}): {available.reason}.")
+    return backend.from_bytes(payload, found)
+
+
+def execute_engine(inputs: Sequence[Tensor], engine: Tensor, spec: str) -> list[Tensor]:
+    """Runs the engine in the constant `engine` on `inputs`; fresh tensors, without autograd history."""
+    return list(live_engine(engine, spec)(inputs))
+
+
+@lru_cache(maxsize=512)
+def _parsed(spec: str) -> EngineSpec:
+    return EngineSpec.from_json(spec)
+
+
+def execute_engine_fake(inputs: Sequence[Tensor], engine: Tensor, spec: str) -> list[Tensor]:
+    """Shapes and dtypes of the results, from the spec alone: what torch.export sees."""
+    described = _parsed(spec)
+    shapes = [(known.sizes, list(tensor.shape)) for known, tensor in zip(described.inputs, inputs, strict=True)]
+    symbols: dict[str, Size] = solve(shapes)
+    return [
+        torch.empty(
+            [parse(size)(symbols) if isinstance(size, str) else size for size in output.sizes],
+            dtype=output.dtype,
+            device=output.device,
+        )
+        for output in described.outputs
+    ]
+
+
+def _without_autograd(inputs: Sequence[Tensor], engine: Tensor, spec: str) -> list[Tensor]:
+    with torch.no_grad(), torch._C._AutoDispatchBelowAutograd():
+        return [*torch.ops.tensorrt.execute_engine.default(inputs, engine, spec)]
+
+
+_library = torch.library.Library("tensorrt", "FRAGMENT")
+_library.define(SCHEMA)
+_library.impl("execute_engine", execute_engine, "CompositeExplicitAutograd")
+_library.impl("execute_engine", _without_autograd, "Autograd")
+torch.library.register_fake("tensorrt::execute_engine", execute_engine_fake, lib=_library)

@@ -1,0 +1,1 @@
+"""What `python -m torch_tensorrt` does; uses public names only."""

@@ -1,0 +1,69 @@
+"""The three points (min, opt, max) of each symbol of an exported program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+from torch.utils import _pytree as pytree
+
+from torch_tensorrt.spec.input import Input
+from torch_tensorrt.trace.call_inputs import CallInputs
+from torch_tensorrt.trace.dynamic_shapes import ranges_of
+
+_NO_BOUND = 2**31
+
+
+@dataclass(frozen=True)
+class SymbolRange:
+    """Least, typical and greatest value of a symbol; `max` is None where there is no bound."""
+
+    min: int
+    opt: int
+    max: int | None
+
+
+def symbol_ranges(program: ExportedProgram, call: CallInputs | None) -> Mapping[str, SymbolRange]:
+    """Symbol name -> range, for every symbol in the sizes of the program's inputs.
+
+    min and max come from the program's range constraints; opt from the caller's Inputs, else from the example sizes.
+    """
+    typical = _typical_sizes(program, call)
+    ranges: dict[str, SymbolRange] = {}
+    for symbol, bounds in program.range_constraints.items():
+        low = max(int(bounds.lower), 0) if bounds.lower.is_finite else 0
+        high = int(bounds.upper) if bounds.upper.is_finite and bounds.upper < _NO_BOUND else None
+        opt = typical.get(str(symbol), max(low, 1))
+        ranges[str(symbol)] = SymbolRange(low, max(low, opt if high is None else min(opt, high)), high)
+    return ranges
+
+
+def _typical_sizes(program: ExportedProgram, call: CallInputs | None) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    nodes = tensor_inputs(program)
+    wanted = tensor_leaves(call) if call is not None else []
+    for at, node in enumerate(nodes):
+        ranges = ranges_of(wanted[at]) if len(wanted) == len(nodes) else {}
+        for dim, size in enumerate(node.meta["val"].shape):
+            if isinstance(size, torch.SymInt) and size.node.expr.is_symbol:
+                if dim in ranges:
+                    sizes[str(size.node.expr)] = ranges[dim][1]
+                elif size.node.has_hint():
+                    sizes.setdefault(str(size.node.expr), int(size.node.require_hint()))
+    return sizes
+
+
+def tensor_inputs(program: ExportedProgram) -> list[fx.Node]:
+    """The placeholders of the caller's tensors, in flattening order."""
+    names = set(program.graph_signature.user_inputs)
+    placeholders = (node for node in program.graph.nodes if node.op == "placeholder" and node.name in names)
+    return [node for node in placeholders if isinstance(node.meta.get("val"), torch.Tensor)]
+
+
+def tensor_leaves(call: CallInputs) -> list[object]:
+    """The Inputs and tensors that a caller described, in flattening order."""
+    leaves = pytree.tree_leaves((call.args, dict(call.kwargs)), is_leaf=lambda leaf: isinstance(leaf, Input))
+    return [leaf for leaf in leaves if isinstance(leaf, (Input, torch.Tensor))]
