@@ -7,6 +7,7 @@ come from installed packages: no network is needed. The exit code is 1, with one
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -214,12 +215,17 @@ def show_times(cases: Sequence[Case]) -> None:
 def main() -> int:
     """The demo. Gives the exit code."""
     start = time.perf_counter()
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
     warnings.filterwarnings("ignore", module="torch")  # torch.compile's own remarks are not the demo's subject
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         vision, text = efficientnet_case(), minilm_case()
         show_photos(vision, run_case(vision, Path(folder)))
         show_sentences(run_case(text, Path(folder)))
     show_times([vision, text])
+    if load > 0.5 * cores:
+        text.notes.append(
+            f"the machine was busy at the start (load {load:.1f} on {cores} cores): latencies mean little"
+        )
     disagreements = vision.disagreements + text.disagreements
     for line in (*vision.notes, *text.notes):
         console.print(f"note: {line}", markup=False)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import torch_tensorrt
-from torch_tensorrt.spec.errors import FileFormatError, InputError, TorchTensorRTError
+from torch_tensorrt import FileFormatError, InputError, TorchTensorRTError
 
 
 class Scaled(nn.Module):
@@ -157,7 +157,7 @@ def test_loading_what_does_not_exist_names_the_path(tmp_path: Path) -> None:
 
 UNWRITABLE = """
     import sys, torch, torch_tensorrt
-    from torch_tensorrt.spec.errors import TorchTensorRTError
+    from torch_tensorrt import TorchTensorRTError
     {limit}
     model = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.ReLU()).eval()
     x = torch.randn(2, 256)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from torch.utils import _pytree as pytree
 from transformers.modeling_outputs import BaseModelOutput
 
 import torch_tensorrt
-from torch_tensorrt.spec.errors import UnsupportedError
+from torch_tensorrt import UnsupportedError
 
 
 def compile_whole(model: nn.Module, *args: object, **options: object) -> nn.Module:
@@ -98,15 +99,25 @@ def test_buffers_written_in_forward_persist_from_call_to_call_as_in_eager(name: 
     make, sample = STATEFUL[name]
     torch.manual_seed(0)
     model = make()
-    original = {key: value.clone() for key, value in model.state_dict().items()}
-    compiled = compile_whole(model, *sample(0))
+    compiled = compile_whole(copy.deepcopy(model), *sample(0))
     assert engine_calls(compiled) >= 1
-    for key, value in model.state_dict().items():
-        assert torch.equal(value, original[key]), f"compiling changed the model's {key}"
     with torch.no_grad():
         for step in range(5):
             call = sample(step)
             agree(compiled(*call), model(*call))
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_neither_compiling_nor_running_writes_into_the_original_model(name: str) -> None:
+    make, sample = STATEFUL[name]
+    model = make()
+    original = {key: value.clone() for key, value in model.state_dict().items()}
+    compiled = compile_whole(model, *sample(0))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, original[key]), f"compiling changed the model's {key}"
+    compiled(*sample(1))
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, original[key]), f"running the compiled module changed the model's {key}"
 
 
 def test_a_buffer_returned_by_one_call_is_not_changed_by_the_next() -> None:
@@ -116,6 +127,35 @@ def test_a_buffer_returned_by_one_call_is_not_changed_by_the_next() -> None:
 
 
 # Aliases, strides
+
+
+class Twins(nn.Module):
+    """One tensor under two names: a clone, a view and the tensor itself."""
+
+    def __init__(self, second: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.second = second
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = x + 1
+        return y, self.second(y)
+
+
+TWINS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "clone": lambda y: y.clone(),
+    "the same": lambda y: y,
+    "view": lambda y: y.view(-1),
+    "transpose": lambda y: y.t(),
+    "detach": lambda y: y.detach(),
+    "cast to its own dtype": lambda y: y.to(y.dtype),
+    "slice of everything": lambda y: y[:],
+}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_an_output_that_is_another_under_a_second_name(name: str) -> None:
+    model, x = Twins(TWINS[name]), torch.randn(2, 3)
+    agree(compile_whole(model, torch.randn(2, 3))(x), model(x))
 
 
 class Passes(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,11 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def run(script: str, folder: Path, seconds: int) -> subprocess.CompletedProcess[str]:
     """Runs an example with `folder` as its working directory."""
     command = [sys.executable, str(EXAMPLES / script)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False)
+    root = os.pathsep.join([str(EXAMPLES.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": root}  # the checkout, also where the package isn't installed
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=seconds, check=False, env=environment
+    )
 
 
 def test_quickstart_runs_and_its_loaded_model_gives_the_same(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from torch_tensorrt import dynamo, logging
-from torch_tensorrt._compile import compile  # noqa: A004 - the documented name
+from torch_tensorrt._compile import compile
+from torch_tensorrt.package.loading import load
+from torch_tensorrt.package.saving import save
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.device import Device
 from torch_tensorrt.spec.enums import DeviceType, EngineCapability, Platform, dtype, memory_format
@@ -38,6 +40,8 @@ __all__ = [
     "compile",
     "dtype",
     "dynamo",
+    "load",
     "logging",
     "memory_format",
+    "save",
 ]

@@ -16,7 +16,7 @@ _HERE = ("default", "dynamo")
 _LATER = ("ts", "torchscript", "fx", "torch_compile")
 
 
-def compile(  # noqa: A001 - the documented name
+def compile(
     module: nn.Module | ExportedProgram,
     ir: str = "default",
     inputs: object = None,
@@ -44,11 +44,15 @@ def compile(  # noqa: A001 - the documented name
         require_full_compilation found operations that no engine takes. BuildError: the engine's SDK refused a partition.
     """
     if ir in _LATER:
-        raise UnsupportedError(f"ir={ir!r} is not built yet in this version; use ir='dynamo' with the nn.Module or an ExportedProgram.")
+        raise UnsupportedError(
+            f"ir={ir!r} is not built yet in this version; use ir='dynamo' with the nn.Module or an ExportedProgram."
+        )
     if ir not in _HERE:
         raise InputError(f"ir={ir!r} is not known; the known ones are {', '.join((*_HERE, *_LATER))}.")
     if isinstance(module, torch.jit.ScriptModule):
-        raise UnsupportedError("A ScriptModule can't be compiled in this version; pass the nn.Module that it was made from.")
+        raise UnsupportedError(
+            "A ScriptModule can't be compiled in this version; pass the nn.Module that it was made from."
+        )
     if enabled_precisions is not None:
         kwargs["enabled_precisions"] = enabled_precisions
     return compile_model(module, inputs, arg_inputs, kwarg_inputs, kwargs)

@@ -95,7 +95,9 @@ def choose_backend(program: ExportedProgram, settings: CompilationSettings) -> t
     backend = engines.backend(name)
     available = backend.available(device)
     if not available:
-        raise InputError(f"Engine {name!r} can't be used for {device}: {available.reason}. Known engines: {', '.join(engines.names())}.")
+        raise InputError(
+            f"Engine {name!r} can't be used for {device}: {available.reason}. Known engines: {', '.join(engines.names())}."
+        )
     return backend, device, reason
 
 

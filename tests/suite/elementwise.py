@@ -17,8 +17,8 @@ _ANYWHERE = (
 _POSITIVE = "log log2 log10 log1p sqrt rsqrt reciprocal lgamma digamma"
 _UNIT = "acos asin atanh tan erfinv"
 _ACTIVATIONS = (
-    F.relu6, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.hardtanh, F.leaky_relu, F.softplus,
-    F.softsign, F.tanhshrink, F.softshrink, F.hardshrink, F.logsigmoid,
+    F.relu6, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish, F.hardswish, F.hardsigmoid, F.hardtanh, F.leaky_relu,
+    F.softplus, F.softsign, F.tanhshrink, F.softshrink, F.hardshrink, F.logsigmoid,
 )  # fmt: skip
 
 
@@ -78,6 +78,7 @@ def _unary() -> Iterator[Case]:
 
 
 _ARITHMETIC = (torch.add, torch.sub, torch.mul, torch.maximum, torch.minimum, torch.atan2, torch.pow)
+_TENSORS_ONLY = (torch.maximum, torch.minimum, torch.atan2)
 _DIVISIONS = (torch.div, torch.floor_divide, torch.remainder, torch.fmod)
 _COMPARISONS = (torch.eq, torch.ne, torch.lt, torch.le, torch.gt, torch.ge)
 _LOGIC = (torch.logical_and, torch.logical_or, torch.logical_xor)
@@ -85,19 +86,22 @@ _BITS = (torch.bitwise_and, torch.bitwise_or, torch.bitwise_xor)
 
 
 def _binary() -> Iterator[Case]:
+    for function in _COMPARISONS:
+        yield Case(f"{function.__name__} of special values and a number", lambda x, f=function: f(x, 1), [special()])
     for function in (*_ARITHMETIC, *_DIVISIONS, *_COMPARISONS):
         name = function.__name__
         yield Case(name, function, [pos(3, 5), f32(3, 5)])
         yield Case(f"{name} broadcast", function, [pos(3, 1, 5), f32(4, 1)])
         yield Case(f"{name} of special values", function, [special(), torch.full((8,), 2.0)])
         yield Case(f"{name} dynamic", function, [pos(3, 5), f32(3, 5)], [pos(4, 5), f32(4, 5)])
-        yield Case(f"{name} with a number", lambda x, f=function: f(x, 2), [pos(3, 5)])
+        if function not in _TENSORS_ONLY:
+            yield Case(f"{name} with a number", lambda x, f=function: f(x, 2), [pos(3, 5)])
+            yield Case(f"{name} of int64 and a float number", lambda x, f=function: f(x, 1.5), [i64(4, 6, low=1)])
         yield Case(f"{name} of int64", function, [i64(4, 6, low=0), nonzero_i64(4, 6).abs()])
         if function is not torch.pow:
             yield Case(f"{name} of int64 with signs", function, [i64(4, 6), nonzero_i64(4, 6)])
         yield Case(f"{name} of int32 and int64", function, [i64(4, 6, low=0).int(), nonzero_i64(4, 6).abs()])
         yield Case(f"{name} of int64 and float32", function, [i64(4, 6, low=1), pos(4, 6)])
-        yield Case(f"{name} of int64 and a float number", lambda x, f=function: f(x, 1.5), [i64(4, 6, low=1)])
         yield Case(f"{name} of float32 and a 0-d int64", function, [pos(4), torch.tensor(3)])
         yield Case(f"{name} of 0-d float32 and int64", function, [torch.tensor(2.0), i64(4, low=1)])
     for function in (*_COMPARISONS, *_LOGIC, *_BITS, torch.mul, torch.add, torch.maximum):
@@ -131,8 +135,12 @@ def _binary() -> Iterator[Case]:
     yield Case("where with a number", lambda c, x: torch.where(c, x, float("-inf")), [boolean(3, 5), f32(3, 5)])
     yield Case("where of mixed dtypes", lambda c, x, y: torch.where(c, x, y), [boolean(3, 5), i64(3, 5), f32(5)])
     yield Case("masked_fill", lambda x, m: x.masked_fill(m, -1e9), [f32(3, 5), boolean(3, 5)])
-    yield Case("masked_fill -inf", lambda x, m: x.masked_fill(m, float("-inf")).softmax(-1), [f32(3, 5), boolean(3, 5).triu()])
-    yield Case("masked_fill int64 min", lambda x, m: x.masked_fill(m, torch.finfo(torch.float32).min), [f32(3, 5), boolean(5)])
+    yield Case(
+        "masked_fill -inf", lambda x, m: x.masked_fill(m, float("-inf")).softmax(-1), [f32(3, 5), boolean(3, 5).triu()]
+    )
+    yield Case(
+        "masked_fill int64 min", lambda x, m: x.masked_fill(m, torch.finfo(torch.float32).min), [f32(3, 5), boolean(5)]
+    )
     yield Case("shift left", lambda x: x << 2, [i64(5, low=0)])
     yield Case("shift right", lambda x: x >> 1, [i64(5)])
     yield Case("pow 2", lambda x: x**2, [f32(3, 5)])
@@ -155,7 +163,9 @@ def _casts() -> Iterator[Case]:
     yield Case("negative floats to int64", lambda x: x.to(torch.int64), [torch.tensor([-1.5, -0.5, 0.5, 1.99, -2.0])])
     yield Case("fractions to bool", lambda x: x.to(torch.bool), [torch.tensor([0.0, 0.3, -0.2, 5.0, -0.0])])
     yield Case("nan to bool", lambda x: x.to(torch.bool), [special()])
-    yield Case("large int64 to int32 and back", lambda x: x.to(torch.int32).to(torch.int64), [torch.tensor([2**30 + 1])])
+    yield Case(
+        "large int64 to int32 and back", lambda x: x.to(torch.int32).to(torch.int64), [torch.tensor([2**30 + 1])]
+    )
     yield Case("float16 arithmetic", lambda x, y: x * y + 1, [f32(3, 5).half(), f32(5).half()], tolerance=1e-2)
     yield Case("bfloat16 arithmetic", lambda x, y: x * y + 1, [f32(3, 5).bfloat16(), f32(5).bfloat16()], tolerance=2e-2)
     yield Case("float16 times float32", lambda x, y: x * y, [f32(3, 5).half(), f32(5)])

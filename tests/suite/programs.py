@@ -1,4 +1,4 @@
-"""Makes a Partition of a Python function and sample inputs, the way compilation does, without the rest of compilation."""
+"""Makes a Partition of a Python function and sample inputs, as compilation does, without the rest of it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def make_partition(
     """The whole function as one partition; `dynamic` maps an input's position to its varying dimensions."""
     settings = settings or CompilationSettings.from_options()
     vary = torch.export.Dim.DYNAMIC
-    shapes = (tuple({dim: vary for dim in (dynamic or {}).get(place, ())} for place in range(len(inputs))),)
-    module = function if isinstance(function, torch.nn.Module) else FunctionModule(function)
+    shapes = (tuple(dict.fromkeys((dynamic or {}).get(place, ()), vary) for place in range(len(inputs))),)
+    module = FunctionModule(function)
     with torch.no_grad():
         program = torch.export.export(
             module.eval(), tuple(inputs), dynamic_shapes=shapes if dynamic else None, strict=False

@@ -46,7 +46,9 @@ def _views() -> Iterator[Case]:
     yield Case("expand of a scalar", lambda x: x.expand(3, 2), [torch.tensor(2.0)])
     yield Case("expand to a scalar", lambda x: x.expand(()) + 1, [torch.tensor(2.0)])
     yield Case("expand to nothing", lambda x: x.expand(0, 3) + 1, [f32(1, 3)])
-    yield Case("expand dynamic", lambda x, y: x.expand(y.shape[0], -1) + y, [f32(1, 4), f32(3, 4)], [f32(1, 4), f32(5, 4)])
+    yield Case(
+        "expand dynamic", lambda x, y: x.expand(y.shape[0], -1) + y, [f32(1, 4), f32(3, 4)], [f32(1, 4), f32(5, 4)]
+    )
     yield Case("repeat", lambda x: x.repeat(2, 1, 3), [f32(2, 3)])
     yield Case("repeat none", lambda x: x.repeat(0, 1), [f32(2, 3)])
     yield Case("repeat_interleave", lambda x: x.repeat_interleave(3, 1), [f32(2, 3)])
@@ -99,7 +101,15 @@ def _joins() -> Iterator[Case]:
 
 
 def _indexing() -> Iterator[Case]:
-    for start, stop, step in ((0, 3, 1), (1, None, 2), (-3, None, 1), (None, -2, 1), (2, 100, 3), (-100, 2, 1), (3, 1, 1)):
+    for start, stop, step in (
+        (0, 3, 1),
+        (1, None, 2),
+        (-3, None, 1),
+        (None, -2, 1),
+        (2, 100, 3),
+        (-100, 2, 1),
+        (3, 1, 1),
+    ):
         picked = slice(start, stop, step)
         yield Case(f"slice {start}:{stop}:{step}", lambda x, s=picked: x[:, s] + 0, [f32(2, 6)])
     yield Case("slice dynamic", lambda x: x[:, 1:-1] + 0, [f32(2, 6)], [f32(2, 9)])
@@ -121,7 +131,9 @@ def _indexing() -> Iterator[Case]:
     yield Case("index broadcast", lambda x, i, j: x[i[:, :1], j[:1]], [f32(3, 4), index, index])
     yield Case("index of int32", lambda x, i: x[i], [f32(3, 4), index.int()])
     yield Case("index with a scalar", lambda x, i: x[i], [f32(3, 4), torch.tensor(1)])
-    yield Case("index dynamic", lambda x, i: x[i], [f32(3, 4), i64(5, low=0, high=3)], [f32(3, 4), i64(8, low=0, high=3)])
+    yield Case(
+        "index dynamic", lambda x, i: x[i], [f32(3, 4), i64(5, low=0, high=3)], [f32(3, 4), i64(8, low=0, high=3)]
+    )
     yield Case("index_select", lambda x, i: x.index_select(1, i), [f32(2, 3), i64(5, low=0, high=3)])
     yield Case("gather", lambda x, i: x.gather(1, i), [f32(3, 4), i64(3, 6, low=0, high=4)])
     yield Case("gather of fewer rows", lambda x, i: x.gather(1, i), [f32(3, 4), i64(2, 6, low=0, high=4)])
@@ -134,23 +146,41 @@ def _indexing() -> Iterator[Case]:
     for how in ("sum", "prod", "mean", "amax", "amin"):
         given = [f32(3, 4), i64(3, 4, low=0, high=4), f32(3, 4)]
         yield Case(f"scatter_reduce {how}", lambda x, i, y, h=how: x.scatter_reduce(1, i, y, h), given)
-        yield Case(f"scatter_reduce {how} alone", lambda x, i, y, h=how: x.scatter_reduce(1, i, y, h, include_self=False), given)
+        yield Case(
+            f"scatter_reduce {how} alone",
+            lambda x, i, y, h=how: x.scatter_reduce(1, i, y, h, include_self=False),
+            given,
+        )
     yield Case("index_add", lambda x, i, y: x.index_add(0, i, y), [f32(3, 4), torch.tensor([0, 2, 0]), f32(3, 4)])
     yield Case("index_copy", lambda x, i, y: x.index_copy(0, i, y), [f32(3, 4), torch.tensor([2, 0]), f32(2, 4)])
     yield Case("index_fill", lambda x, i: x.index_fill(1, i, 3.0), [f32(3, 4), torch.tensor([2, 0])])
     yield Case("index_put", lambda x, i, y: x.index_put((i,), y), [f32(3, 4), torch.tensor([2, 0]), f32(2, 4)])
-    yield Case("index_put adding", lambda x, i, y: x.index_put((i,), y, True), [f32(3, 4), torch.tensor([2, 2]), f32(2, 4)])
+    yield Case(
+        "index_put adding", lambda x, i, y: x.index_put((i,), y, True), [f32(3, 4), torch.tensor([2, 2]), f32(2, 4)]
+    )
     yield Case("index_put with None", _put_columns, [f32(3, 4), torch.tensor([2, 0]), f32(3, 2)])
     yield Case("index_put by mask", lambda x, m: x.index_put((m,), torch.tensor(0.5)), [f32(3, 4), boolean(3, 4)])
     yield Case("embedding", F.embedding, [i64(2, 5, low=0, high=7), f32(7, 4)])
-    yield Case("embedding with padding", lambda i, w: F.embedding(i, w, padding_idx=0), [i64(2, 5, low=0, high=7), f32(7, 4)])
-    yield Case("embedding dynamic", F.embedding, [i64(2, 5, low=0, high=7), f32(7, 4)], [i64(3, 8, low=0, high=7), f32(7, 4)])
+    yield Case(
+        "embedding with padding", lambda i, w: F.embedding(i, w, padding_idx=0), [i64(2, 5, low=0, high=7), f32(7, 4)]
+    )
+    yield Case(
+        "embedding dynamic", F.embedding, [i64(2, 5, low=0, high=7), f32(7, 4)], [i64(3, 8, low=0, high=7), f32(7, 4)]
+    )
     yield Case("embedding_bag", _bag, [i64(10, low=0, high=7), f32(7, 4), torch.tensor([0, 4])])
     yield Case("one_hot", lambda i: F.one_hot(i, 5), [i64(2, 3, low=0, high=5)])
     yield Case("masked_scatter", lambda x, m, y: x.masked_scatter(m, y), [f32(3, 4), boolean(3, 4), f32(12)])
     yield Case("searchsorted", torch.searchsorted, [torch.arange(8).float(), f32(5) * 5])
-    yield Case("bucketize", lambda x: torch.bucketize(x, torch.tensor([0.0, 1.0, 2.0])), [torch.tensor([-1.0, 0.0, 1.0, 1.5, 9.0])])
-    yield Case("bucketize right", lambda x: torch.bucketize(x, torch.tensor([0.0, 1.0]), right=True), [torch.tensor([-1.0, 0.0, 1.0])])
+    yield Case(
+        "bucketize",
+        lambda x: torch.bucketize(x, torch.tensor([0.0, 1.0, 2.0])),
+        [torch.tensor([-1.0, 0.0, 1.0, 1.5, 9.0])],
+    )
+    yield Case(
+        "bucketize right",
+        lambda x: torch.bucketize(x, torch.tensor([0.0, 1.0]), right=True),
+        [torch.tensor([-1.0, 0.0, 1.0])],
+    )
 
 
 def _put_columns(x: Tensor, index: Tensor, values: Tensor) -> Tensor:
@@ -176,9 +206,9 @@ def _made() -> Iterator[Case]:
     yield Case("full of -inf", lambda x: torch.full((3,), float("-inf")) + x, [f32(3)])
     yield Case("full dynamic", lambda x: torch.full((x.shape[0], 2), 1.5), [f32(3)], [f32(5)])
     for name in ("full_like", "zeros_like", "ones_like"):
-        extra = (3,) if name == "full_like" else ()
-        yield Case(name, lambda x, f=getattr(torch, name), e=extra: f(x, *e) + x, [f32(2, 3)], [f32(5, 3)])
-        yield Case(f"{name} as int64", lambda x, f=getattr(torch, name), e=extra: f(x, *e, dtype=torch.int64), [f32(2, 3)])
+        function, extra = getattr(torch, name), (3,) if name == "full_like" else ()
+        yield Case(name, lambda x, f=function, e=extra: f(x, *e) + x, [f32(2, 3)], [f32(5, 3)])
+        yield Case(f"{name} as int64", lambda x, f=function, e=extra: f(x, *e, dtype=torch.int64), [f32(2, 3)])
     yield Case("new_zeros", lambda x: x.new_zeros(2, 3) + x, [f32(3)])
     yield Case("new_ones", lambda x: x.new_ones(x.shape[0], 3), [f32(3)], [f32(6)])
     yield Case("new_full", lambda x: x.new_full((2, 3), 1.5), [f32(3)])
@@ -198,7 +228,12 @@ def _boundary() -> Iterator[Case]:
     yield Case("a copy of an input as output", lambda x: (x.clone(), x.relu()), [i64(2, 3)])
     yield Case("a constant as output", lambda x: (torch.tensor([1.0, 2.0]), x.relu()), [f32(2, 3)])
     yield Case("an unused input", lambda x, y: x.relu(), [f32(2, 3), f32(4)])
-    yield Case("an input used for its size only", lambda x, y: x.expand(y.shape[0], 3) + 1, [f32(1, 3), f32(4)], [f32(1, 3), f32(6)])
+    yield Case(
+        "an input used for its size only",
+        lambda x, y: x.expand(y.shape[0], 3) + 1,
+        [f32(1, 3), f32(4)],
+        [f32(1, 3), f32(6)],
+    )
     yield Case("no inputs", lambda: torch.ones(2, 3) + 1, [])
     yield Case("a view of a result", lambda x: (lambda y: (y, y.view(-1)))(x.relu()), [f32(2, 3)])
     yield Case("a non-contiguous input", lambda x: x + 1, [f32(4, 3).t()])

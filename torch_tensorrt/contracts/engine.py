@@ -63,11 +63,15 @@ class EngineSpec:
             raise FileFormatError(f"An engine's description needs exactly the fields {sorted(_FIELDS)}, not {found}.")
         for key, kind in _FIELDS.items():
             if type(record[key]) is not kind:
-                raise FileFormatError(f"Field {key!r} of an engine's description is {record[key]!r:.80}, not a {kind.__name__}.")
+                raise FileFormatError(
+                    f"Field {key!r} of an engine's description is {record[key]!r:.80}, not a {kind.__name__}."
+                )
         versions = record["versions"]
         assert isinstance(versions, dict)
         if not all(isinstance(value, str) for value in versions.values()):
-            raise FileFormatError(f"Field 'versions' of an engine's description holds something other than text: {versions!r:.200}.")
+            raise FileFormatError(
+                f"Field 'versions' of an engine's description holds something other than text: {versions!r:.200}."
+            )
         return cls(
             name=str(record["name"]),
             backend=str(record["backend"]),
@@ -107,4 +111,6 @@ class Engine(ABC):
 
     def refit(self, weights: Mapping[str, Tensor]) -> None:
         """Replaces weights by name. Raises UnsupportedError where the engine can't."""
-        raise UnsupportedError(f"Engines of the {self.spec.backend!r} backend can't be refitted; compile the model again.")
+        raise UnsupportedError(
+            f"Engines of the {self.spec.backend!r} backend can't be refitted; compile the model again."
+        )

@@ -53,7 +53,9 @@ def decode(data: memoryview) -> tuple[EngineSpec, memoryview]:
         )
     payload = data[start:]
     if hashlib.sha256(payload).hexdigest() != header["sha256"]:
-        raise FileFormatError(f"The bytes of engine {spec.name!r} were changed after they were written; save the model again.")
+        raise FileFormatError(
+            f"The bytes of engine {spec.name!r} were changed after they were written; save the model again."
+        )
     return spec, payload
 
 
@@ -62,7 +64,9 @@ def _read_header(data: memoryview) -> tuple[dict[str, Json], int]:
         raise FileFormatError(f"{len(data)} bytes are too few for an engine.")
     magic, version, length = _PREFIX.unpack(data[: _PREFIX.size])
     if magic != MAGIC:
-        raise FileFormatError(f"This is not an engine of torch_tensorrt: it starts with {bytes(magic)!r}, not {MAGIC!r}.")
+        raise FileFormatError(
+            f"This is not an engine of torch_tensorrt: it starts with {bytes(magic)!r}, not {MAGIC!r}."
+        )
     if version != VERSION:
         raise FileFormatError(
             f"The engine has format {version}; this version of torch_tensorrt reads format {VERSION}. "

@@ -14,7 +14,7 @@ from torch_tensorrt.trace.tracer import trace
 __all__ = ["CompilationSettings", "CompiledModule", "compile", "trace"]
 
 
-def compile(  # noqa: A001 - the documented name
+def compile(
     exported_program: ExportedProgram,
     inputs: object = None,
     *,

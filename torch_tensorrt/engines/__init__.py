@@ -1,6 +1,7 @@
 """Which engine backends there are: name -> class, loaded when asked for, one instance per process.
 
-Other packages add a backend with an entry point in the group `torch_tensorrt.engines` that names an EngineBackend class.
+Other packages add a backend with an entry point in the group `torch_tensorrt.engines` that names an
+EngineBackend class.
 """
 
 from __future__ import annotations
@@ -41,5 +42,7 @@ def backend(name: str) -> EngineBackend:
     else:
         raise InputError(f"There is no engine {name!r}; the engines known here are {', '.join(names())}.")
     if not (isinstance(found, type) and issubclass(found, EngineBackend) and found.name == name):
-        raise InputError(f"The entry point {name!r} of {ENTRY_POINTS!r} names {found!r}, not an EngineBackend of that name.")
+        raise InputError(
+            f"The entry point {name!r} of {ENTRY_POINTS!r} names {found!r}, not an EngineBackend of that name."
+        )
     return found()

@@ -26,7 +26,11 @@ def written_attributes(graph_module: fx.GraphModule) -> set[str]:
     """Targets of the get_attr nodes that some node of the graph writes to (`aten.copy_` at its end)."""
     written: set[str] = set()
     for node in graph_module.graph.nodes:
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable:
+        if (
+            node.op == "call_function"
+            and isinstance(node.target, torch._ops.OpOverload)
+            and node.target._schema.is_mutable
+        ):
             written.update(str(argument.target) for argument in node.all_input_nodes if argument.op == "get_attr")
     return written
 

@@ -32,7 +32,9 @@ class Steps:
             self._bar.add_task(self._title, total=self._total)
             self._bar.start()
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=min(self._done, self._total), description=f"{self._title}: {what}")
+            self._bar.update(
+                self._bar.task_ids[0], completed=min(self._done, self._total), description=f"{self._title}: {what}"
+            )
 
     def close(self) -> None:
         """Removes the bar from the screen."""

@@ -37,11 +37,17 @@ def _size(size: int | torch.SymInt, ranges: Mapping[str, Range]) -> int | Dim:
     try:
         evaluate, names = parse(expr), symbols_in(expr)
     except FileFormatError as error:
-        raise InternalError(f"The size {expr!r} has a form that engines can't be told about yet: {error}. Please report this.") from error
+        raise InternalError(
+            f"The size {expr!r} has a form that engines can't be told about yet: {error}. Please report this."
+        ) from error
     if not all(name in ranges for name in names):  # made at run time (nonzero): nothing bounds it
         return Dim(expr, 0, 1, None)
     opt = int(evaluate({name: ranges[name].opt for name in names}))
     low = int(evaluate({name: ranges[name].min for name in names}))
     highest = {name: ranges[name].max for name in names}
-    high = None if None in highest.values() else int(evaluate({name: top for name, top in highest.items() if top is not None}))
+    high = (
+        None
+        if None in highest.values()
+        else int(evaluate({name: top for name, top in highest.items() if top is not None}))
+    )
     return Dim(expr, min(low, opt), opt, None if high is None else max(low, opt, high))

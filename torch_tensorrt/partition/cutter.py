@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import operator
 
 import torch
 from torch import fx
@@ -14,8 +13,6 @@ from torch_tensorrt.contracts.partition import Partition, Plan
 from torch_tensorrt.partition.boundary import Range, tensor_spec
 from torch_tensorrt.partition.nodes import is_size, is_write
 from torch_tensorrt.partition.subgraph import Subgraph, extract
-
-
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,9 @@ class _Outer:
 
     def _call(self, sub: Subgraph) -> None:
         inputs = [self.values[node] for node in sub.inputs]
-        call = self.graph.call_function(torch.ops.tensorrt.execute_engine.default, (inputs, None, ""), name=sub.group.name)
+        call = self.graph.call_function(
+            torch.ops.tensorrt.execute_engine.default, (inputs, None, ""), name=sub.group.name
+        )
         results = [_contiguous_like(node.meta["val"]) for node in sub.outputs]
         call.meta["val"] = results
         call.meta["stack_trace"] = sub.outputs[0].meta.get("stack_trace")
@@ -143,5 +142,3 @@ def _fake_constant(node: fx.Node, constant: torch.Tensor) -> torch.Tensor:
     value = node.meta["val"][0]
     assert isinstance(value, torch.Tensor)
     return value.fake_mode.from_tensor(constant, static_shapes=True)  # type: ignore[attr-defined, no-any-return]
-
-

@@ -38,7 +38,9 @@ def is_operation(node: fx.Node) -> bool:
     """True for nodes that compute: these are what coverage, min_block_size and require_full_compilation count."""
     if node.op in {"call_module", "call_method"}:
         return True
-    return node.op == "call_function" and node.target is not operator.getitem and not is_size(node) and not is_write(node)
+    return (
+        node.op == "call_function" and node.target is not operator.getitem and not is_size(node) and not is_write(node)
+    )
 
 
 def tensor_sources(node: fx.Node) -> Iterator[fx.Node]:

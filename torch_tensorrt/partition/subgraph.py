@@ -68,7 +68,9 @@ class _Extraction:
         if node in self.values:
             return
         last = self.values[self.inputs[-1]] if self.inputs else None
-        where = self.graph.inserting_after(last) if last is not None else self.graph.inserting_before(_first(self.graph))
+        where = (
+            self.graph.inserting_after(last) if last is not None else self.graph.inserting_before(_first(self.graph))
+        )
         with where:
             placeholder = self.graph.placeholder(node.name)
         placeholder.meta["val"] = node.meta["val"]

@@ -29,7 +29,9 @@ class Door:
         self._in_spec = in_spec
         self._arg_specs, self._kwarg_spec = in_spec.children()
         self._count = in_spec.num_leaves
-        self._plain = self._arg_specs.num_children == self._count and all(child.is_leaf() for child in self._arg_specs.children())
+        self._plain = self._arg_specs.num_children == self._count and all(
+            child.is_leaf() for child in self._arg_specs.children()
+        )
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
         self._tensors = [at for at, spec in enumerate(specs) if spec is not None]
         self._all_tensors = len(self._tensors) == self._count
@@ -44,12 +46,16 @@ class Door:
 
     def enter(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Sequence[object]:
         """The flat inputs. Raises InputError when they are not what the model was compiled for."""
-        flat: Sequence[object] = args if self._plain and not kwargs and len(args) == self._count else self._flatten(args, kwargs)
+        flat: Sequence[object] = (
+            args if self._plain and not kwargs and len(args) == self._count else self._flatten(args, kwargs)
+        )
         tensors = flat if self._all_tensors else [flat[at] for at in self._tensors]
         for at, tensor in enumerate(tensors):
             if not isinstance(tensor, torch.Tensor):
                 name = self._placeholders[self._tensors[at]]
-                raise InputError(f"The compiled model: input {name!r} is a {type(tensor).__name__}; a torch.Tensor is needed.")
+                raise InputError(
+                    f"The compiled model: input {name!r} is a {type(tensor).__name__}; a torch.Tensor is needed."
+                )
         self._check(tensors)  # type: ignore[arg-type]
         for at, name, value in self._fixed:
             given = flat[at]

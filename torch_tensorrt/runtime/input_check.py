@@ -42,9 +42,13 @@ class InputCheck:
     def _check_kind(self, spec: TensorSpec, tensor: Tensor) -> None:
         what = f"{self._owner}: input {spec.name!r}"
         if tensor.dtype != spec.dtype:
-            raise InputError(f"{what} is {tensor.dtype}, but was compiled for {spec.dtype}; convert it with .to({spec.dtype}).")
+            raise InputError(
+                f"{what} is {tensor.dtype}, but was compiled for {spec.dtype}; convert it with .to({spec.dtype})."
+            )
         if tensor.device.type != spec.device:
-            raise InputError(f"{what} is on {tensor.device}, but was compiled for {spec.device}; move it with .to({spec.device!r}).")
+            raise InputError(
+                f"{what} is on {tensor.device}, but was compiled for {spec.device}; move it with .to({spec.device!r})."
+            )
         if tensor.dim() != len(spec.shape):
             raise InputError(
                 f"{what} has {tensor.dim()} dimensions {tuple(tensor.shape)}, but was compiled for {len(spec.shape)}: {_shown(spec)}."
@@ -81,7 +85,9 @@ class InputCheck:
             f"{other.name!r} dimension {at}"
             for other in self._specs
             for at, other_size in enumerate(other.sizes)
-            if (other.name, at) != (spec.name, dim) and isinstance(other_size, str) and symbols_in(size) & symbols_in(other_size)
+            if (other.name, at) != (spec.name, dim)
+            and isinstance(other_size, str)
+            and symbols_in(size) & symbols_in(other_size)
         ]
         return (
             f"{self._owner}: input {spec.name!r} has size {given} in dimension {dim}, but it must be {parse(size)(symbols)} "
@@ -90,4 +96,8 @@ class InputCheck:
 
 
 def _shown(spec: TensorSpec) -> str:
-    return "(" + ", ".join(f"{s.min}..{'' if s.max is None else s.max}" if isinstance(s, Dim) else str(s) for s in spec.shape) + ")"
+    return (
+        "("
+        + ", ".join(f"{s.min}..{'' if s.max is None else s.max}" if isinstance(s, Dim) else str(s) for s in spec.shape)
+        + ")"
+    )

@@ -1,5 +1,6 @@
 """CompiledModule: what `compile` gives back. An fx.GraphModule that is called like the model, checks at its door, and takes a
-short way to its engines."""
+short way to its engines.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +56,7 @@ class CompiledModule(fx.GraphModule):
         made.recompile()
         return made
 
-    def recompile(self) -> Any:  # noqa: ANN401 - the base class's own signature
+    def recompile(self) -> Any:
         """Regenerates the Python code of the graph, and the short way."""
         code = super().recompile()
         if hasattr(self, "input_specs"):
@@ -77,13 +78,15 @@ class CompiledModule(fx.GraphModule):
         inner = fx.GraphModule(copied, copied.graph)
         return CompiledModule.wrap(inner, self.input_specs, self.plan, self.settings, self.range_constraints)
 
-    def __reduce__(self) -> Any:  # noqa: ANN401 - the base class's own signature
+    def __reduce__(self) -> Any:
         raise UnsupportedError("A compiled module is not pickled; write it with torch_tensorrt.save(module, path).")
 
     def train(self, mode: bool = True) -> CompiledModule:
         """Raises UnsupportedError for train(True): engines only infer."""
         if mode:
-            raise UnsupportedError("A compiled module can't be put into training mode; train the original model and compile it again.")
+            raise UnsupportedError(
+                "A compiled module can't be put into training mode; train the original model and compile it again."
+            )
         return self
 
     def _apply(self, fn: Callable[..., object], recurse: bool = True) -> CompiledModule:

@@ -86,10 +86,14 @@ def _remember(constant: Tensor, live: LiveEngine) -> None:
 
 def _read(constant: Tensor, spec: str | None) -> Engine:
     if constant.dtype != torch.uint8 or constant.dim() != 1 or constant.device.type != "cpu":
-        raise InputError(f"An engine is a 1-D uint8 tensor on the CPU, not {constant.dtype} {tuple(constant.shape)} on {constant.device}.")
+        raise InputError(
+            f"An engine is a 1-D uint8 tensor on the CPU, not {constant.dtype} {tuple(constant.shape)} on {constant.device}."
+        )
     found, payload = decode(memoryview(constant.detach().contiguous().numpy()))  # type: ignore[arg-type]
     if spec is not None and found != EngineSpec.from_json(spec):
-        raise FileFormatError(f"The graph describes engine {found.name!r} otherwise than its own header does; the file was changed.")
+        raise FileFormatError(
+            f"The graph describes engine {found.name!r} otherwise than its own header does; the file was changed."
+        )
     backend = engines.backend(found.backend)
     if found.format_version != backend.format_version:
         raise FileFormatError(
@@ -99,7 +103,9 @@ def _read(constant: Tensor, spec: str | None) -> Engine:
     device = torch.device(next((tensor.device for tensor in (*found.inputs, *found.outputs)), "cpu"))
     available = backend.available(device)
     if not available:
-        raise EngineNotRunnable(f"Engine {found.name!r} needs the {found.backend!r} backend (built for {found.target}): {available.reason}.")
+        raise EngineNotRunnable(
+            f"Engine {found.name!r} needs the {found.backend!r} backend (built for {found.target}): {available.reason}."
+        )
     return backend.from_bytes(payload, found)
 
 

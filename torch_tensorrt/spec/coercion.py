@@ -80,7 +80,9 @@ def precisions(name: str, given: object) -> frozenset[torch.dtype]:
     found = frozenset(trt_dtype._from(member).to(torch.dtype) for member in members)
     for member in found:
         if member not in _COMPUTE:
-            raise InputError(f"{name} holds {member}; engines of this version compute in {', '.join(map(str, _COMPUTE))}.")
+            raise InputError(
+                f"{name} holds {member}; engines of this version compute in {', '.join(map(str, _COMPUTE))}."
+            )
     return found
 
 
@@ -106,7 +108,9 @@ def _operator_name(name: str, member: object) -> str:
     if isinstance(member, (OpOverload, OpOverloadPacket)):
         return str(member)
     if not isinstance(member, str):
-        raise InputError(f"{name} holds {member!r}; an operator such as torch.ops.aten.relu.default, or its name, is needed.")
+        raise InputError(
+            f"{name} holds {member!r}; an operator such as torch.ops.aten.relu.default, or its name, is needed."
+        )
     normal = member.removeprefix("torch.ops.").replace("::", ".")
     parts = normal.split(".")
     found: object = torch.ops

@@ -37,7 +37,9 @@ class Device:
         allow_gpu_fallback: bool = False,
     ) -> None:
         if len(args) > 1 or (args and (gpu_id is not None or dla_core is not None)):
-            raise InputError(f"Device takes one name, or gpu_id / dla_core, not {args} with gpu_id={gpu_id}, dla_core={dla_core}.")
+            raise InputError(
+                f"Device takes one name, or gpu_id / dla_core, not {args} with gpu_id={gpu_id}, dla_core={dla_core}."
+            )
         kind, gpu, core, capability = _parse(args[0]) if args else _by_index(gpu_id, dla_core)
         for name, value in (
             ("device_type", kind),

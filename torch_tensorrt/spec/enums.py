@@ -56,7 +56,9 @@ class dtype(Enum):  # noqa: N801 - the documented name
         """The member for a torch dtype, numpy dtype, name or member; float32 for others with `use_default`, else InputError."""
         found = cls.try_from(t, use_default)
         if found is None:
-            raise InputError(f"{t!r} is not a dtype that torch_tensorrt knows; use a torch dtype such as torch.float32.")
+            raise InputError(
+                f"{t!r} is not a dtype that torch_tensorrt knows; use a torch dtype such as torch.float32."
+            )
         return found
 
     @classmethod

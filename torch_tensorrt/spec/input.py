@@ -86,7 +86,9 @@ class Input:
         """
         if isinstance(self.shape, dict):
             if optimization_profile_field not in self.shape:
-                raise InputError(f"A dynamic Input needs one of {_POINTS} to make an example, not {optimization_profile_field!r}.")
+                raise InputError(
+                    f"A dynamic Input needs one of {_POINTS} to make an example, not {optimization_profile_field!r}."
+                )
             shape = self.shape[str(optimization_profile_field)]
         elif optimization_profile_field is not None:
             raise InputError(f"This Input has the one shape {self.shape}; leave out {optimization_profile_field!r}.")
@@ -106,7 +108,9 @@ class Input:
             return torch.randint(int(low), max(int(high), int(low) + 1), shape, dtype=as_torch)
         tensor = (torch.rand(shape) * (high - low) + low).to(as_torch)
         layout = self.format.try_to(torch.memory_format)
-        fits = (layout is torch.channels_last and len(shape) == 4) or (layout is torch.channels_last_3d and len(shape) == 5)
+        fits = (layout is torch.channels_last and len(shape) == 4) or (
+            layout is torch.channels_last_3d and len(shape) == 5
+        )
         return tensor.contiguous(memory_format=layout) if fits else tensor  # type: ignore[arg-type]
 
     @staticmethod
@@ -138,7 +142,9 @@ def _check_keywords(args: tuple[Sequence[int], ...], kwargs: Mapping[str, object
     if kwargs.get("profiles") is not None:
         raise InputError("Several optimization profiles per Input are not built in this version; give one range.")
     if len(args) > 1:
-        raise InputError(f"Input takes one shape by position, not {len(args)}; give ranges as min_shape, opt_shape, max_shape.")
+        raise InputError(
+            f"Input takes one shape by position, not {len(args)}; give ranges as min_shape, opt_shape, max_shape."
+        )
     points = [point for point in _POINTS if kwargs.get(point) is not None]
     single = bool(args) or kwargs.get("shape") is not None
     if single and points:
@@ -147,7 +153,9 @@ def _check_keywords(args: tuple[Sequence[int], ...], kwargs: Mapping[str, object
         raise InputError("Input got its shape twice, by position and as shape=.")
     if not single and len(points) != 3:
         missing = [point for point in _POINTS if point not in points]
-        raise InputError(f"Input needs a shape, or all of min_shape, opt_shape and max_shape; missing: {', '.join(missing)}.")
+        raise InputError(
+            f"Input needs a shape, or all of min_shape, opt_shape and max_shape; missing: {', '.join(missing)}."
+        )
 
 
 def _as_shape(name: str, given: object) -> tuple[int, ...]:
@@ -155,7 +163,9 @@ def _as_shape(name: str, given: object) -> tuple[int, ...]:
         raise InputError(f"{name}={given!r}: a tuple of ints is needed.")
     for dim, size in enumerate(given):
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-            raise InputError(f"{name}={tuple(given)}: the size of dimension {dim} is {size!r}; an integer of at least 0 is needed.")
+            raise InputError(
+                f"{name}={tuple(given)}: the size of dimension {dim} is {size!r}; an integer of at least 0 is needed."
+            )
     return tuple(int(size) for size in given)
 
 
@@ -163,7 +173,9 @@ def _range_of_shapes(kwargs: Mapping[str, object]) -> dict[str, tuple[int, ...]]
     shapes = {point: _as_shape(point, kwargs[point]) for point in _POINTS}
     low, opt, high = (shapes[point] for point in _POINTS)
     if not len(low) == len(opt) == len(high):
-        raise InputError(f"min_shape, opt_shape and max_shape have {len(low)}, {len(opt)} and {len(high)} dimensions; they must agree.")
+        raise InputError(
+            f"min_shape, opt_shape and max_shape have {len(low)}, {len(opt)} and {len(high)} dimensions; they must agree."
+        )
     for dim, (least, typical, most) in enumerate(zip(low, opt, high, strict=True)):
         if not least <= typical <= most:
             raise InputError(f"Dimension {dim}: min <= opt <= max does not hold for {least}, {typical}, {most}.")

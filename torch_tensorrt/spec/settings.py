@@ -28,22 +28,33 @@ def option(default: T, doc: str, *, engine: bool, coerce: Callable[[str, object]
 class CompilationSettings:
     """The options of one compilation. Make it with `from_options`, which checks them."""
 
-    engine: str = option("auto", "Engine to build with; 'auto' decides by the device.", engine=True, coerce=coercion.text)
-    device: Device | None = option(None, "Device to compile for; None: where the inputs are.", engine=True, coerce=coercion.device)
+    engine: str = option(
+        "auto", "Engine to build with; 'auto' decides by the device.", engine=True, coerce=coercion.text
+    )
+    device: Device | None = option(
+        None, "Device to compile for; None: where the inputs are.", engine=True, coerce=coercion.device
+    )
     enabled_precisions: frozenset[torch.dtype] = option(
         frozenset(),
         "Dtypes that engines may compute in (torch or torch_tensorrt dtypes); empty: the model's own.",
         engine=True,
         coerce=coercion.precisions,
     )
-    truncate_double: bool = option(False, "Compute in float32 where the model has float64.", engine=True, coerce=coercion.flag)
+    truncate_double: bool = option(
+        False, "Compute in float32 where the model has float64.", engine=True, coerce=coercion.flag
+    )
     torch_executed_ops: frozenset[str] = option(
         frozenset(), "Operators that stay in PyTorch: op objects or names.", engine=False, coerce=coercion.operators
     )
     torch_executed_modules: frozenset[str] = option(
-        frozenset(), "Modules that stay in PyTorch: classes, class names or paths.", engine=False, coerce=coercion.modules
+        frozenset(),
+        "Modules that stay in PyTorch: classes, class names or paths.",
+        engine=False,
+        coerce=coercion.modules,
     )
-    min_block_size: int = option(5, "Fewest operations that are worth an engine.", engine=False, coerce=coercion.at_least(1))
+    min_block_size: int = option(
+        5, "Fewest operations that are worth an engine.", engine=False, coerce=coercion.at_least(1)
+    )
     require_full_compilation: bool = option(
         False, "Fail, listing every reason, unless all operations go into engines.", engine=False, coerce=coercion.flag
     )
@@ -51,11 +62,17 @@ class CompilationSettings:
         None, "Builder effort from 0 to 5; None: the engine's default.", engine=True, coerce=coercion.level
     )
     pass_through_build_failures: bool = option(
-        False, "Raise what the engine's SDK raised itself, not our BuildError around it.", engine=False, coerce=coercion.flag
+        False,
+        "Raise what the engine's SDK raised itself, not our BuildError around it.",
+        engine=False,
+        coerce=coercion.flag,
     )
     dryrun: bool = option(False, "Print the plan and build nothing.", engine=False, coerce=coercion.flag)
     immutable_weights: bool = option(
-        True, "Engines keep the weights of compile time. False (refit) is not built yet.", engine=True, coerce=coercion.flag
+        True,
+        "Engines keep the weights of compile time. False (refit) is not built yet.",
+        engine=True,
+        coerce=coercion.flag,
     )
     hardware_compatible: bool = option(
         False, "An engine for more devices than this one, where the SDK can.", engine=True, coerce=coercion.flag
@@ -67,10 +84,18 @@ class CompilationSettings:
         False, "Accepted: there is one runtime, so both values mean the same.", engine=False, coerce=coercion.flag
     )
     debug: bool = option(False, "Log at debug level while compiling.", engine=False, coerce=coercion.flag)
-    disable_tf32: bool = option(False, "Keep float32 products in full precision (NVIDIA).", engine=True, coerce=coercion.flag)
-    workspace_size: int = option(0, "Bytes of scratch memory for the builder; 0: its own choice.", engine=True, coerce=coercion.at_least(0))
-    num_avg_timing_iters: int = option(1, "Runs that a builder averages over.", engine=True, coerce=coercion.at_least(1))
-    max_aux_streams: int | None = option(None, "Extra CUDA streams in an engine.", engine=True, coerce=coercion.optional_count)
+    disable_tf32: bool = option(
+        False, "Keep float32 products in full precision (NVIDIA).", engine=True, coerce=coercion.flag
+    )
+    workspace_size: int = option(
+        0, "Bytes of scratch memory for the builder; 0: its own choice.", engine=True, coerce=coercion.at_least(0)
+    )
+    num_avg_timing_iters: int = option(
+        1, "Runs that a builder averages over.", engine=True, coerce=coercion.at_least(1)
+    )
+    max_aux_streams: int | None = option(
+        None, "Extra CUDA streams in an engine.", engine=True, coerce=coercion.optional_count
+    )
     sparse_weights: bool = option(False, "Use 2:4 sparsity in weights (NVIDIA).", engine=True, coerce=coercion.flag)
     engine_capability: EngineCapability = option(
         EngineCapability.STANDARD, "TensorRT's flavour of engine.", engine=True, coerce=coercion.capability
@@ -131,14 +156,42 @@ _ALIASES: Mapping[str, tuple[str, Callable[[object], object]]] = {
 # Documented elsewhere for this API, and not built here yet: a user who gives one must hear so.
 _NOT_YET = frozenset(
     {
-        *("assume_dynamic_shape_support", "dla_sram_size", "dla_local_dram_size", "dla_global_dram_size", "timing_cache_path"),
-        *("use_complex_decomposition", "use_fast_partitioner", "enable_experimental_decompositions", "lazy_engine_init"),
-        *("cache_built_engines", "reuse_cached_engines", "engine_cache_dir", "engine_cache_size", "custom_engine_cache"),
+        *(
+            "assume_dynamic_shape_support",
+            "dla_sram_size",
+            "dla_local_dram_size",
+            "dla_global_dram_size",
+            "timing_cache_path",
+        ),
+        *(
+            "use_complex_decomposition",
+            "use_fast_partitioner",
+            "enable_experimental_decompositions",
+            "lazy_engine_init",
+        ),
+        *(
+            "cache_built_engines",
+            "reuse_cached_engines",
+            "engine_cache_dir",
+            "engine_cache_size",
+            "custom_engine_cache",
+        ),
         *("use_fp32_acc", "refit_identical_engine_weights", "strip_engine_weights", "enable_weight_streaming"),
-        *("enable_cross_compile_for_windows", "tiling_optimization_level", "l2_limit_for_tiling", "offload_module_to_cpu"),
+        *(
+            "enable_cross_compile_for_windows",
+            "tiling_optimization_level",
+            "l2_limit_for_tiling",
+            "offload_module_to_cpu",
+        ),
         *("use_distributed_mode_trace", "enable_autocast", "autocast_low_precision_type", "autocast_excluded_nodes"),
         *("autocast_excluded_ops", "autocast_max_output_threshold", "autocast_max_depth_of_reduction"),
-        *("autocast_calibration_dataloader", "enable_resource_partitioning", "cpu_memory_budget", "refit", "calibrator"),
+        *(
+            "autocast_calibration_dataloader",
+            "enable_resource_partitioning",
+            "cpu_memory_budget",
+            "refit",
+            "calibrator",
+        ),
         *("dynamically_allocate_resources", "decompose_attention", "disabled_constant_fold_exclusions"),
         *("attn_bias_is_causal", "fallback_data_dependent_ops", "allow_shape_tensors", "input_signature"),
     }

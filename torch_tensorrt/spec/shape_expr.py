@@ -73,9 +73,9 @@ def _compile(node: ast.expr) -> Evaluate:
         return lambda symbols: -inner(symbols)
     if isinstance(node, ast.BinOp) and type(node.op) in _BINARY:
         return _apply(_BINARY[type(node.op)], [_compile(node.left), _compile(node.right)])
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
-        if node.args and not node.keywords:
-            return _apply(_FUNCTIONS[node.func.id], [_compile(argument) for argument in node.args])
+    is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args and not node.keywords
+    if is_call and isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
+        return _apply(_FUNCTIONS[node.func.id], [_compile(argument) for argument in node.args])
     raise ValueError(f"{ast.dump(node)[:80]} is not allowed")
 
 

@@ -10,7 +10,7 @@ import torch
 
 from torch_tensorrt.spec.errors import FileFormatError
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 @dataclass(frozen=True)

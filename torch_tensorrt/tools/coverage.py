@@ -189,7 +189,10 @@ def _measure(
     except torch_tensorrt.TorchTensorRTError as error:
         return Measurement(failure=f"{type(error).__name__}: {error}".splitlines()[0])
     plan = compiled.plan
-    refusals = tuple((plan.operators.get(name, name).split("\n")[0], reason) for name, reason in plan.refusals.items())
+    # Only the operator: the line of code that follows it names a path of this machine.
+    refusals = tuple(
+        (plan.operators.get(name, name).split(" at ")[0], reason) for name, reason in plan.refusals.items()
+    )
     return Measurement(plan.in_engines, plan.total, len(plan.groups), refusals, max(errors))
 
 

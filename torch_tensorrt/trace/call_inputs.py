@@ -24,7 +24,9 @@ class CallInputs:
     def map(self, function: Callable[[object], object]) -> CallInputs:
         """The same structure with `function` applied to each leaf."""
         args = tuple(pytree.tree_map(function, argument, is_leaf=_is_leaf) for argument in self.args)
-        return CallInputs(args, {name: pytree.tree_map(function, value, is_leaf=_is_leaf) for name, value in self.kwargs.items()})
+        return CallInputs(
+            args, {name: pytree.tree_map(function, value, is_leaf=_is_leaf) for name, value in self.kwargs.items()}
+        )
 
     def leaves(self) -> list[tuple[str, object]]:
         """(readable path, leaf) pairs in flattening order: `inputs[0]`, `kwarg_inputs['mask']`."""
@@ -52,7 +54,9 @@ def collect_inputs(
             "inputs=[] is right for a model that takes none."
         )
     if kwarg_inputs is not None and not isinstance(kwarg_inputs, Mapping):
-        raise InputError(f"`kwarg_inputs` is a {type(kwarg_inputs).__name__}; a dict from argument name to Input or tensor is needed.")
+        raise InputError(
+            f"`kwarg_inputs` is a {type(kwarg_inputs).__name__}; a dict from argument name to Input or tensor is needed."
+        )
     call = CallInputs(_positional(positional), dict(kwarg_inputs or {}))
     call = call.map(_as_input)
     for path, leaf in call.leaves():
@@ -89,4 +93,6 @@ def _check_leaf(path: str, leaf: object) -> None:
     if isinstance(leaf, (Input, torch.Tensor, *_SCALARS)):
         return
     hint = "torch.from_numpy(array)" if type(leaf).__module__ == "numpy" else "a torch.Tensor or torch_tensorrt.Input"
-    raise InputError(f"{path} is a {type(leaf).__module__}.{type(leaf).__qualname__}, which can't be an input; pass {hint}.")
+    raise InputError(
+        f"{path} is a {type(leaf).__module__}.{type(leaf).__qualname__}, which can't be an input; pass {hint}."
+    )

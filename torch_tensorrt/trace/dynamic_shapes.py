@@ -42,7 +42,11 @@ def example_tensor(leaf: object, device: torch.device) -> object:
         if opt < 2 and high >= 2:
             repeats = [1] * tensor.dim()
             repeats[dim] = 2
-            filled = tensor if opt == 1 else tensor.new_ones([1 if at == dim else size for at, size in enumerate(tensor.shape)])
+            filled = (
+                tensor
+                if opt == 1
+                else tensor.new_ones([1 if at == dim else size for at, size in enumerate(tensor.shape)])
+            )
             tensor = filled.repeat(repeats)
     return tensor.to(device)
 

@@ -44,7 +44,9 @@ def trace(
     if isinstance(mod, ExportedProgram):
         return mod
     if not isinstance(mod, nn.Module):
-        raise InputError(f"A {type(mod).__name__} can't be traced; pass an nn.Module, fx.GraphModule or ExportedProgram.")
+        raise InputError(
+            f"A {type(mod).__name__} can't be traced; pass an nn.Module, fx.GraphModule or ExportedProgram."
+        )
     call = collect_inputs(inputs, arg_inputs, kwarg_inputs)
     device = _device_of(mod)
     examples = call.map(lambda leaf: example_tensor(leaf, device))

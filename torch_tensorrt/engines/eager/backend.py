@@ -55,7 +55,9 @@ class EagerBackend(EngineBackend):
         try:
             program = torch.export.load(io.BytesIO(blob))
         except Exception as error:  # torch.export.load raises whatever its parsers do
-            raise FileFormatError(f"The bytes of eager engine {spec.name!r} are not an exported program: {error}") from error
+            raise FileFormatError(
+                f"The bytes of eager engine {spec.name!r} are not an exported program: {error}"
+            ) from error
         # The caller has checked the inputs against the spec already; torch.export's guards would do so again.
         return EagerEngine(spec, program.module(check_guards=False))
 
@@ -115,7 +117,12 @@ def _own(result: Tensor, taken: set[int]) -> Tensor:
 def _export_point(inputs: Sequence[TensorSpec]) -> str:
     """A point at which no varying size is 0 or 1, because torch.export would make these constant."""
     for point in ("opt", "max", "min"):
-        sizes = [size for spec in inputs for size, given in zip(spec.shape_at(point), spec.shape, strict=True) if given != size]
+        sizes = [
+            size
+            for spec in inputs
+            for size, given in zip(spec.shape_at(point), spec.shape, strict=True)
+            if given != size
+        ]
         if all(size > 1 for size in sizes):
             return point
     return "opt"

@@ -14,6 +14,7 @@ from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.engines.openvino import operators, sdk
 from torch_tensorrt.engines.openvino.engine import OpenVINOEngine
+from torch_tensorrt.engines.openvino.hazards import crashes_with_snippets
 from torch_tensorrt.engines.openvino.payload import Payload, read_payload, write_payload
 from torch_tensorrt.engines.openvino.rewriting import rewrite_for_frontend
 from torch_tensorrt.engines.openvino.wiring import Wiring
@@ -46,10 +47,11 @@ class OpenVINOBackend(EngineBackend):
 
     def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:
         """Precisions that this CPU lacks, and optimization levels."""
-        told = []
-        for dtype in sorted(settings.enabled_precisions, key=str):
-            if _CAPABILITY.get(dtype) not in sdk.capabilities():
-                told.append(f"OpenVINO does not compute in {dtype} on this CPU ({sdk.target()}); float32 is used where it would be.")
+        lacking = [dtype for dtype in settings.enabled_precisions if _CAPABILITY.get(dtype) not in sdk.capabilities()]
+        told = [
+            f"OpenVINO does not compute in {dtype} on this CPU ({sdk.target()}); it uses another precision instead."
+            for dtype in sorted(lacking, key=str)
+        ]
         if settings.is_set("optimization_level"):
             told.append("OpenVINO has no optimization levels; optimization_level is not used.")
         return told
@@ -64,10 +66,11 @@ class OpenVINOBackend(EngineBackend):
         precision = _precision(partition, settings)
         module, outputs = rewrite_for_frontend(partition.module)
         dtypes = [partition.outputs[outputs.index(port)].dtype for port in range(len(set(outputs)))]
+        snippets = not crashes_with_snippets(module)
         try:
             model = sdk.convert(module, partition.inputs, dtypes)
-            compiled = sdk.compile_model(model, sdk.config(precision))
-        except Exception as error:  # OpenVINO raises RuntimeError, its own classes and what Python raises in its decoder
+            compiled = sdk.compile_model(model, sdk.config(precision, snippets=snippets))
+        except Exception as error:  # OpenVINO raises classes of its own, and what Python raises in its decoder
             raise BuildError(_explain(partition, str(error))) from error
         spec = EngineSpec(
             name=partition.name,
@@ -83,7 +86,7 @@ class OpenVINOBackend(EngineBackend):
         wiring = Wiring(tuple(placeholders.index(name) for name in sdk.input_names(model)), outputs)
 
         def write(weights_owner: fx.GraphModule = module) -> bytes:  # the model's constants are its tensors' memory
-            return write_payload(precision, wiring, sdk.export_blob(compiled), *sdk.write_ir(model))
+            return write_payload(precision, wiring, sdk.export_blob(compiled), *sdk.write_ir(model), snippets=snippets)
 
         return OpenVINOEngine(spec, compiled, wiring, write)
 
@@ -95,15 +98,16 @@ class OpenVINOBackend(EngineBackend):
         weights = b""
         try:
             if made == f"OpenVINO {sdk.version()} for {sdk.target()}":
-                compiled = sdk.import_blob(payload.blob, sdk.config(payload.precision))
+                compiled = sdk.import_blob(payload.blob, sdk.config(payload.precision, snippets=payload.snippets))
             else:
                 logger(__name__).warning(
-                    "Engine %r was built with %s; this is %s. It is compiled again now; save it here to load it faster.",
+                    "Engine %r was built with %s; this is %s. It is compiled again now; save it here to load it fast.",
                     spec.name, made, here,
                 )  # fmt: skip
                 compiled = _compile_again(payload, weights := payload.weights())
         except RuntimeError as error:
             raise FileFormatError(f"OpenVINO can't read engine {spec.name!r}, built with {made}: {error}") from error
+        payload.wiring.check(len(compiled.inputs), len(compiled.outputs))
         return OpenVINOEngine(spec, compiled, payload.wiring, lambda: bytes(blob), keep=(blob, weights))
 
 
@@ -111,11 +115,11 @@ def _compile_again(payload: Payload, weights: bytes) -> sdk.Compiled:
     xml = bytes(payload.xml)
     if b"<!" in xml:  # a DOCTYPE or CDATA: OpenVINO writes neither, and entities can blow up
         raise FileFormatError("The representation in an OpenVINO engine holds a document type declaration.")
-    return sdk.compile_model(sdk.read_ir(xml, weights), sdk.config(payload.precision))
+    return sdk.compile_model(sdk.read_ir(xml, weights), sdk.config(payload.precision, snippets=payload.snippets))
 
 
 def _precision(partition: Partition, settings: CompilationSettings) -> torch.dtype:
-    """What to compute in: the smallest type that the user allows, or else that the partition uses, if the CPU has it."""
+    """What to compute in: the smallest type that the user allows, or else the partition uses, if the CPU has it."""
     values = [node.meta.get("val") for node in partition.module.graph.nodes]
     used = {value.dtype for value in values if isinstance(value, torch.Tensor)}
     for dtype in (torch.float16, torch.bfloat16):

@@ -1,15 +1,18 @@
-"""Forms of operators that OpenVINO gets wrong or can't do: each function says why for one node, or "" when it is fine."""
+"""Forms of operators that OpenVINO gets wrong or can't do: each function says why for one node, or "" if it is fine."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import fx
 
 _NARROW = (torch.uint8, torch.int8, torch.int16)
 _INT32 = 2**31
+_EXACT = 2**24  # OpenVINO compares, divides and sums integers in float32
+_SLICE_ENDS = (2**63 - 1, -(2**63))
 
 
 def tensors(node: fx.Node) -> Iterator[torch.Tensor]:
@@ -35,31 +38,56 @@ def argument(node: fx.Node, name: str) -> object:
 
 
 def moves(node: fx.Node) -> str:
-    """Operators that only move values take every dtype but complex."""
+    """Operators that only move values: every dtype but complex and float64, and within int32."""
+    return _dtypes(node) or _limits(node, _INT32)
+
+
+def _dtypes(node: fx.Node) -> str:
     for value in tensors(node):
         if value.dtype.is_complex:
             return f"OpenVINO has no complex numbers ({value.dtype})"
+        if value.dtype is torch.float64:
+            return "OpenVINO computes float64 in float32 on a CPU; truncate_double=True allows that"
+    inputs = (value for given in node.all_input_nodes for value in _tensors_of(given))
+    for value in (*inputs, *islice(_tensors_of(node), 1)):  # the statistics of a batch norm are empty, and unused
         if any(type(size) is int and size == 0 for size in value.shape):
             return f"OpenVINO is not reliable with empty tensors (here {tuple(value.shape)})"
-    for number in _numbers(node):
-        if type(number) is int and not -_INT32 <= number < _INT32 and number not in (2**63 - 1, -(2**63)):
-            return f"{number} is outside int32, in which OpenVINO computes int64"
     return ""
 
 
-def _numbers(node: fx.Node) -> Iterator[object]:
+def _limits(node: fx.Node, limit: int) -> str:
+    """Whole numbers among the arguments must be within `limit`."""
     for given in (*node.args, *node.kwargs.values()):
-        yield from given if isinstance(given, (tuple, list)) else (given,)
+        for number in given if isinstance(given, (tuple, list)) else (given,):
+            if type(number) is int and not -limit <= number <= limit and number not in _SLICE_ENDS:
+                return f"OpenVINO is exact for whole numbers up to {limit} only, and this one is {number}"
+    return ""
+
+
+def compares(node: fx.Node) -> str:
+    """Comparisons and logic: every dtype that `moves` takes, but numbers that float32 holds."""
+    return _dtypes(node) or _limits(node, _EXACT)
 
 
 def computes(node: fx.Node) -> str:
-    """Arithmetic is float32, float16, bfloat16, int32 or (within int32) int64."""
+    """Arithmetic: float32, float16, bfloat16, int32 and int64 (exact up to 2**24)."""
     for value in tensors(node):
-        if value.dtype is torch.float64:
-            return "OpenVINO computes float64 in float32 on a CPU; truncate_double=True allows that"
         if value.dtype in _NARROW:
             return f"OpenVINO does not wrap around in {value.dtype} arithmetic as PyTorch does"
-    return moves(node)
+    whole = any(not value.dtype.is_floating_point for value in tensors(node))
+    return _dtypes(node) or (_limits(node, _EXACT) if whole else "")
+
+
+def reduces(node: fx.Node) -> str:
+    """Along a dimension, which must be there."""
+    return _dimensions(node) or computes(node)
+
+
+def _dimensions(node: fx.Node) -> str:
+    value = next(tensors(node), None)
+    if value is not None and value.dim() == 0:
+        return f"OpenVINO's rule for {node.target} does not take a tensor without dimensions"
+    return ""
 
 
 def computes_floats(node: fx.Node) -> str:
@@ -86,12 +114,9 @@ def not_bool(node: fx.Node) -> str:
     return computes(node)
 
 
-def has_dimensions(node: fx.Node) -> str:
-    """For reductions along a dimension."""
-    value = next(tensors(node), None)
-    if value is not None and value.dim() == 0:
-        return f"OpenVINO's rule for {node.target} does not take a tensor without dimensions"
-    return not_bool(node)
+def orders(node: fx.Node) -> str:
+    """Minima, maxima and orders along a dimension."""
+    return _dimensions(node) or not_bool(node)
 
 
 def expands(node: fx.Node) -> str:
@@ -135,6 +160,71 @@ def normalizes(node: fx.Node) -> str:
     return computes_floats(node)
 
 
+def varies(node: fx.Node) -> str:
+    """Variances with correction 0 or 1."""
+    if argument(node, "correction") not in (None, 0, 1):
+        return f"OpenVINO's rule for {node.target} takes correction 0 or 1 only"
+    return computes(node)
+
+
+def measures(node: fx.Node) -> str:
+    """Norms but the count of what isn't zero."""
+    if argument(node, "ord") == 0:
+        return f"OpenVINO's rule for {node.target} does not take ord=0"
+    return orders(node)
+
+
+def adds_product(node: fx.Node) -> str:
+    """With beta=0 PyTorch ignores the first argument, even NaN; OpenVINO multiplies it."""
+    return (
+        f"OpenVINO's rule for {node.target} does not ignore its input for beta=0"
+        if argument(node, "beta") == 0
+        else computes(node)
+    )
+
+
+def gathers(node: fx.Node) -> str:
+    """Indices that reach along the other dimensions as far as the data."""
+    if picks(node):
+        return picks(node)
+    data, _, index = (next(_tensors_of(given), None) if isinstance(given, fx.Node) else None for given in node.args[:3])
+    along = argument(node, "dim")
+    if data is None or index is None or not isinstance(along, int):
+        return f"the arguments of {node.target} are not known"
+    for dim, (size, reach) in enumerate(zip(data.shape, index.shape, strict=True)):
+        if dim != along % data.dim() and str(size) != str(reach):
+            return f"OpenVINO's rule for {node.target} needs {size} indices along dimension {dim}, not {reach}"
+    return moves(node)
+
+
+def indexes(node: fx.Node) -> str:
+    """Indices by number."""
+    given = argument(node, "indices")
+    for index in given if isinstance(given, (tuple, list)) else ():
+        if isinstance(index, fx.Node) and any(value.dtype in (torch.bool, torch.uint8) for value in _tensors_of(index)):
+            return "the size of what a mask picks depends on the data"
+    return moves(node)
+
+
+def puts(node: fx.Node) -> str:
+    """index_put: adding takes indices for the first dimensions only, a mask one value only."""
+    given, values = argument(node, "indices"), argument(node, "values")
+    indices = given if isinstance(given, (tuple, list)) else ()
+    if argument(node, "accumulate") and None in indices:
+        return f"OpenVINO's rule for {node.target} does not add at indices that leave out a dimension"
+    masked = any(
+        value.dtype is torch.bool for index in indices if isinstance(index, fx.Node) for value in _tensors_of(index)
+    )
+    if masked and isinstance(values, fx.Node) and any(value.dim() for value in _tensors_of(values)):
+        return f"OpenVINO's rule for {node.target} does not spread values over a mask"
+    return computes(node)
+
+
+def picks(node: fx.Node) -> str:
+    """Picking along a dimension, which must be there."""
+    return _dimensions(node) or moves(node)
+
+
 def attends(node: fx.Node) -> str:
     """Attention without dropout."""
     if argument(node, "dropout_p") != 0.0:
@@ -143,7 +233,7 @@ def attends(node: fx.Node) -> str:
 
 
 def counts(node: fx.Node) -> str:
-    """arange of whole numbers: with float steps OpenVINO may count one value more."""
+    """Ranges of whole numbers: with float steps OpenVINO may count one value more."""
     if any(isinstance(number, (bool, float)) for number in node.args):
         return "OpenVINO may count one value more or less than PyTorch in a range of floats"
     return computes(node)

@@ -19,7 +19,7 @@ _Shapes: TypeAlias = "tuple[tuple[int, ...], ...]"
 
 
 class OpenVINOEngine(Engine):
-    """Runs a compiled model. `write` makes the payload of `to_bytes` when asked; `keep` is memory that `compiled` borrows."""
+    """Runs a compiled model. `write` makes the payload of `to_bytes`; `keep` is memory that `compiled` borrows."""
 
     def __init__(
         self, spec: EngineSpec, compiled: sdk.Compiled, wiring: Wiring, write: Callable[[], bytes], keep: object = None

@@ -1,14 +1,14 @@
 """The bytes of an OpenVINO engine: the compiled model, and its source for when another OpenVINO or CPU reads them.
 
     u32 little-endian   length of the index
-    index               JSON: {"precision": dtype, "blob": n, "literal": n, "xml": n, "weights": [[source, offset, length], ...],
-                        "inputs": [...], "outputs": [...]}; the last two are wiring.py's
+    index               JSON: {"precision": dtype, "blob": n, "literal": n, "xml": n,
+                        "weights": [[source, offset, length], ...], "inputs": [...], "outputs": [...], "snippets": bool}
     blob                n bytes: the compiled model
     literal             n bytes: weights that the blob doesn't hold as they are
     xml                 n bytes: OpenVINO's intermediate representation
 
-The weights of the representation are the pieces of "weights" one after the other; source 0 is the blob, 1 is literal. A
-network's weights are thus kept once, not twice.
+"inputs" and "outputs" are those of wiring.py. The weights of the representation are the pieces of
+"weights" one after the other; source 0 is the blob, 1 is literal. A network's weights are thus kept once, not twice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch_tensorrt.spec.tensor_spec import Json, dtype_from_name, dtype_name
 _SMALLEST = 4096  # bytes: shorter weights are written again
 _NEEDLE = 256  # bytes looked for before the whole is compared
 _SCANS = 64  # how many times the length of the blob may be searched in vain: some 10 ms per 100 MB each
-_FIELDS = {"precision", "blob", "literal", "xml", "weights", "inputs", "outputs"}
+_FIELDS = {"precision", "blob", "literal", "xml", "weights", "inputs", "outputs", "snippets"}
 _CONSTANT = re.compile(rb'<data\b[^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
 
 
@@ -43,14 +43,17 @@ class Payload:
     literal: memoryview
     xml: memoryview
     pieces: tuple[tuple[int, int, int], ...]
+    snippets: bool  # see hazards.py
 
     def weights(self) -> bytes:
-        """The weights of the intermediate representation."""
+        """The weights of the intermediate representation, put together."""
         sources = (self.blob, self.literal)
         return b"".join(sources[source][offset : offset + length] for source, offset, length in self.pieces)
 
 
-def write_payload(precision: torch.dtype, wiring: Wiring, blob: bytes, xml: bytes, weights: bytes) -> bytes:
+def write_payload(
+    precision: torch.dtype, wiring: Wiring, blob: bytes, xml: bytes, weights: bytes, *, snippets: bool = True
+) -> bytes:
     """The payload; `weights` are the bytes that go with `xml`."""
     literal: list[bytes] = []
     pieces: list[tuple[int, int, int]] = []
@@ -70,6 +73,7 @@ def write_payload(precision: torch.dtype, wiring: Wiring, blob: bytes, xml: byte
         "weights": pieces,
         "inputs": wiring.inputs,
         "outputs": wiring.outputs,
+        "snippets": snippets,
     }
     header = json.dumps(index, separators=(",", ":")).encode()
     return b"".join((struct.pack("<I", len(header)), header, blob, *literal, xml))
@@ -108,7 +112,10 @@ def _find(blob: bytes, wanted: bytes, cursor: int) -> tuple[int, int]:
 
 
 def read_payload(data: memoryview, ports: tuple[int, int]) -> Payload:
-    """The inverse of `write_payload`, for an engine with so many inputs and outputs. Raises FileFormatError on anything else."""
+    """The inverse of `write_payload`; `ports` is how many inputs and outputs the engine has.
+
+    Raises FileFormatError on anything else.
+    """
     if len(data) < 4:
         raise FileFormatError(f"An OpenVINO engine of {len(data)} bytes is too short to be one.")
     length = struct.unpack_from("<I", data)[0]
@@ -127,8 +134,11 @@ def read_payload(data: memoryview, ports: tuple[int, int]) -> Payload:
     precision = dtype_from_name(index["precision"])
     if precision not in (torch.float32, torch.bfloat16, torch.float16):
         raise FileFormatError(f"An OpenVINO engine can't compute in {precision}.")
+    if not isinstance(index["snippets"], bool):
+        raise FileFormatError(f"The index of an OpenVINO engine has snippets={index['snippets']!r:.60}.")
     pieces = tuple(_pieces(index["weights"], (len(blob), len(literal))))
-    return Payload(precision, _wiring(index["inputs"], index["outputs"], ports), blob, literal, xml, pieces)
+    wiring = _wiring(index["inputs"], index["outputs"], ports)
+    return Payload(precision, wiring, blob, literal, xml, pieces, index["snippets"])
 
 
 def _wiring(inputs: Json, outputs: Json, ports: tuple[int, int]) -> Wiring:
@@ -161,5 +171,7 @@ def _pieces(records: Json, limits: tuple[int, int]) -> Iterator[tuple[int, int, 
             raise FileFormatError(f"The piece {record!r:.60} of an OpenVINO engine's weights is outside of it.")
         total += length
         if total > 2 * sum(limits) + _SMALLEST:  # pieces may overlap, but not make a small file large
-            raise FileFormatError(f"The weights of an OpenVINO engine add up to more than its {sum(limits)} bytes allow.")
+            raise FileFormatError(
+                f"The weights of an OpenVINO engine add up to more than its {sum(limits)} bytes allow."
+            )
         yield source, offset, length

@@ -8,16 +8,20 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import fx
 from torch._ops import OpOverload
+from torch.fx.node import Argument
 
 aten = torch.ops.aten
 
 
 def rewrite_for_frontend(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[int, ...]]:
-    """A copy of `module` (weights shared) that returns each tensor once, and for each output of `module` where it is now."""
+    """A copy of `module` (weights shared) that returns each tensor once, and where each output of `module` is now."""
     graph = fx.Graph()
     results = graph.graph_copy(module.graph, {})
     assert isinstance(results, (tuple, list))
     graph.output(tuple(results))
+    for place, node in enumerate(graph.find_nodes(op="placeholder")):
+        node._rename(f"engine_input_{place}")  # the frontend goes by the target, which may differ from the name
+        node.target = node.name
     for node in list(graph.nodes):
         if isinstance(node.target, OpOverload):
             _place_arguments(node, node.target)
@@ -35,8 +39,7 @@ def _place_arguments(node: fx.Node, overload: OpOverload) -> None:
     args, kwargs = list(node.args), dict(node.kwargs)
     positional = [argument for argument in overload._schema.arguments if not argument.kwarg_only]
     last = max((place for place, argument in enumerate(positional) if argument.name in kwargs), default=-1)
-    for argument in positional[len(args) : last + 1]:
-        args.append(kwargs.pop(argument.name, argument.default_value))
+    args += [kwargs.pop(argument.name, argument.default_value) for argument in positional[len(args) : last + 1]]
     node.args, node.kwargs = tuple(args), kwargs
 
 
@@ -49,6 +52,12 @@ def _is_whole(node: fx.Node) -> bool:
     return isinstance(value, torch.Tensor) and not value.dtype.is_floating_point
 
 
+def _slice(node: fx.Node) -> None:
+    """slice(x)  ->  slice(x, 0): the rule wants a dimension."""
+    if len(node.args) == 1:
+        node.args = (node.args[0], 0)
+
+
 def _abs_of_integers(node: fx.Node) -> None:
     """abs(x)  ->  maximum(x, -x): OpenVINO folds Abs of a constant of integers to that constant."""
     if _is_whole(node):
@@ -57,7 +66,7 @@ def _abs_of_integers(node: fx.Node) -> None:
 
 
 def _floor_division_of_integers(node: fx.Node) -> None:
-    """floor(a / b)  ->  trunc((a - a % b) / b): OpenVINO divides integers towards zero, and there is no rest to floor."""
+    """floor(a / b)  ->  trunc((a - a % b) / b): OpenVINO divides integers towards zero, leaving nothing to floor."""
     if _is_whole(node) and node.kwargs.get("rounding_mode") == "floor":
         rest = node.graph.call_function(aten.remainder.Tensor, node.args)
         multiple = node.graph.call_function(aten.sub.Tensor, (node.args[0], rest))
@@ -65,22 +74,73 @@ def _floor_division_of_integers(node: fx.Node) -> None:
         _replace(node, quotient)
 
 
+def _swapped(other: OpOverload) -> Callable[[fx.Node], None]:
+    def swap(node: fx.Node) -> None:
+        """Turns a > b into b < a: OpenVINO's greater-than is the opposite of less-or-equal, also for NaN."""
+        _replace(node, node.graph.call_function(other, (node.args[1], node.args[0])))
+
+    return swap
+
+
+def _attention(node: fx.Node) -> None:
+    """Repeats the heads of grouped-query attention, and gives 0, not NaN, where a mask hides everything.
+
+    attention(q, k, v, mask)  ->  any(mask, -1) * attention(q, k, v, mask ? 0 : lowest)
+    """
+    new = node.graph.call_function
+    query, key, value, mask, *rest = (*node.args, None)[: max(len(node.args), 4)]
+    assert isinstance(query, fx.Node) and isinstance(key, fx.Node)
+    options = dict(node.kwargs)
+    if options.pop("enable_gqa", False):
+        times = query.meta["val"].shape[-3] // key.meta["val"].shape[-3]
+        key, value = (new(aten.repeat_interleave.self_int, (given, times, -3)) for given in (key, value))
+    if isinstance(mask, fx.Node) and mask.meta["val"].dtype is torch.bool:
+        dtype = query.meta["val"].dtype
+        zero, lowest = (
+            new(aten.full.default, ([], number), {"dtype": dtype}) for number in (0.0, torch.finfo(dtype).min)
+        )
+        hidden = new(aten.where.self, (mask, zero, lowest))
+        attended = new(aten.scaled_dot_product_attention.default, (query, key, value, hidden, *rest), options)
+        seen = new(aten._to_copy.default, (new(aten.any.dim, (mask, -1, True)),), {"dtype": dtype})
+        _replace(node, new(aten.mul.Tensor, (attended, seen)))  # a second where would break OpenVINO's own fusion
+    else:
+        node.args, node.kwargs = (query, key, value, mask, *rest), options
+
+
+def _variance(node: fx.Node) -> None:
+    """var(x)  ->  var(x, (0, 1, ...)): without dimensions the rule loses the correction."""
+    x, dims, options = _over(node)
+    node.args, node.kwargs = (x, dims), options
+
+
 def _variance_and_mean(node: fx.Node) -> None:
     """v, m = var_mean(x)  ->  v = var(x); m = mean(x): the rule for var_mean loses the correction."""
-    x, dim, keepdim = node.args[0], node.kwargs.get("dim"), node.kwargs.get("keepdim", False)
-    if len(node.args) > 1:
-        dim = node.args[1]
-    value = x.meta["val"] if isinstance(x, fx.Node) else None
-    dims = list(dim) if isinstance(dim, (list, tuple)) and dim else list(range(value.dim() if value is not None else 0))
-    options = {"correction": node.kwargs.get("correction", 1), "keepdim": keepdim}
+    x, dims, options = _over(node)
     parts = (
         node.graph.call_function(aten.var.correction, (x, dims), options),
-        node.graph.call_function(aten.mean.dim, (x, dims, keepdim)),
+        node.graph.call_function(aten.mean.dim, (x, dims, options["keepdim"])),
     )
     for user in list(node.users):
         assert user.target is operator.getitem
         _replace(user, parts[int(str(user.args[1]))])
     node.graph.erase_node(node)
+
+
+def _over(node: fx.Node) -> tuple[fx.Node, list[int], dict[str, Argument]]:
+    """The input, all dimensions and the options of a variance."""
+    x, dim = node.args[0], node.args[1] if len(node.args) > 1 else None
+    assert isinstance(x, fx.Node)
+    dims = (
+        [int(str(place)) for place in dim]
+        if isinstance(dim, (list, tuple)) and dim
+        else list(range(x.meta["val"].dim()))
+    )
+    correction = node.kwargs.get("correction")
+    return (
+        x,
+        dims,
+        {"correction": 1 if correction is None else correction, "keepdim": node.kwargs.get("keepdim", False)},
+    )
 
 
 def _replace(node: fx.Node, other: fx.Node) -> None:
@@ -89,7 +149,15 @@ def _replace(node: fx.Node, other: fx.Node) -> None:
 
 
 _REWRITES: Mapping[OpOverload, Callable[[fx.Node], None]] = {
+    aten.slice.Tensor: _slice,
     aten.abs.default: _abs_of_integers,
     aten.div.Tensor_mode: _floor_division_of_integers,
+    aten.gt.Tensor: _swapped(aten.lt.Tensor),
+    aten.gt.Scalar: _swapped(aten.lt.Tensor),
+    aten.ge.Tensor: _swapped(aten.le.Tensor),
+    aten.ge.Scalar: _swapped(aten.le.Tensor),
+    aten.scaled_dot_product_attention.default: _attention,
+    aten.var.correction: _variance,
+    aten.std.correction: _variance,
     aten.var_mean.correction: _variance_and_mean,
 }

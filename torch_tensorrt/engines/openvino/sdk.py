@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, TypeAlias
 
 import numpy
@@ -81,7 +82,7 @@ class Compiled(Protocol):
 
 
 @cache
-def openvino():  # type: ignore[no-untyped-def]
+def openvino() -> ModuleType:
     """The module `openvino`. Raises EngineNotRunnable when it isn't installed."""
     try:
         return importlib.import_module("openvino")
@@ -132,8 +133,11 @@ def _numbers() -> Mapping[torch.dtype, object]:
     }
 
 
-def config(precision: torch.dtype) -> Config:
-    """Options for a model that computes in `precision`; the cache and quantization options follow it."""
+def config(precision: torch.dtype, *, snippets: bool = True) -> Config:
+    """Options for a model that computes in `precision`; the cache and quantization options follow it.
+
+    `snippets`: whether OpenVINO may fuse operators into code of its own making (see hazards.py for when not).
+    """
     hint = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[precision]
     wanted: Config = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -142,7 +146,8 @@ def config(precision: torch.dtype) -> Config:
         "KV_CACHE_PRECISION": hint,
     }
     known = _core().get_property("CPU", "SUPPORTED_PROPERTIES")
-    return {key: value for key, value in wanted.items() if key in known}
+    options = {key: value for key, value in wanted.items() if key in known}
+    return options if snippets else {**options, "SNIPPETS_MODE": "DISABLE"}  # an internal property: never listed
 
 
 def convert(module: fx.GraphModule, inputs: Sequence[TensorSpec], dtypes: Sequence[torch.dtype]) -> Model:
@@ -174,7 +179,7 @@ class _Indexed(list[fx.Node]):
         super().__init__(nodes)
         self._places = {node: place for place, node in enumerate(nodes)}
 
-    def index(self, node: fx.Node, *_: object) -> int:  # type: ignore[override]
+    def index(self, node: fx.Node, *_: object) -> int:
         return self._places[node]
 
 
@@ -208,7 +213,10 @@ def write_ir(model: Model) -> tuple[bytes, bytes]:
 
 
 def read_ir(xml: bytes, weights: bytes) -> Model:
-    """The inverse of `write_ir`; the model, and what is compiled of it, borrow `weights`. What OpenVINO raises passes through."""
+    """The inverse of `write_ir`; the model, and what is compiled of it, borrow `weights`.
+
+    What OpenVINO raises passes through.
+    """
     return _core().read_model(xml, _show(weights))  # type: ignore[no-any-return]
 
 

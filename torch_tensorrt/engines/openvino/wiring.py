@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from torch_tensorrt.spec.errors import FileFormatError
+
 
 @dataclass(frozen=True)
 class Plan:
     """What a run does, by position: `feeds` (model input, engine input), `writes` (model output, engine output), and
-    `copies` (engine output, whether from an engine input, position of what is copied)."""
+    `copies` (engine output, whether from an engine input, position of what is copied).
+    """
 
     feeds: tuple[tuple[int, int], ...]
     writes: tuple[tuple[int, int], ...]
@@ -18,10 +21,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Wiring:
-    """`inputs`: for each model input, the engine's. `outputs`: for each engine output, the model's; several may share one."""
+    """For each model input the engine's, for each engine output the model's (several may share one)."""
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+
+    def check(self, inputs: int, outputs: int) -> None:
+        """Raises FileFormatError unless this fits a model with so many inputs and outputs."""
+        if len(self.inputs) != inputs or any(port >= outputs for port in self.outputs):
+            raise FileFormatError(f"The wiring {self} does not fit a model with {inputs} inputs and {outputs} outputs.")
 
     def plan(self, passed_through: Mapping[int, int]) -> Plan:
         """`passed_through` maps model outputs that are model inputs: OpenVINO does not write these to given memory."""

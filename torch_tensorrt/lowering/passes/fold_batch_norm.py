@@ -32,14 +32,18 @@ def _fold(graph_module: fx.GraphModule, norm: fx.Node, written: set[str]) -> boo
     convolution = norm.args[0]
     if not isinstance(convolution, fx.Node) or convolution.target is not aten.convolution.default:
         return False
-    if len(convolution.users) != 1 or any(user.target is not operator.getitem or user.args[1] != 0 for user in norm.users):
+    if len(convolution.users) != 1 or any(
+        user.target is not operator.getitem or user.args[1] != 0 for user in norm.users
+    ):
         return False
     parameters = _parameters(graph_module, convolution, norm, written)
     eps = norm.args[6]
     assert isinstance(eps, (int, float))
     if parameters is None:
         return False
-    weight, bias = _folded(parameters, float(eps), transposed=bool(convolution.args[6]), groups=int(str(convolution.args[8])))
+    weight, bias = _folded(
+        parameters, float(eps), transposed=bool(convolution.args[6]), groups=int(str(convolution.args[8]))
+    )
     with graph_module.graph.inserting_before(convolution):
         new_weight, new_bias = add_constant(graph_module, weight), add_constant(graph_module, bias)
     convolution.update_arg(1, new_weight)

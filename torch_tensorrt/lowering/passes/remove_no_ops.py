@@ -58,7 +58,9 @@ def _same_tensor(node: fx.Node, source: fx.Node) -> bool:
         return False
     if new.dtype != old.dtype or new.device != old.device or new.dim() != old.dim():
         return False
-    return _expressions(new.shape) == _expressions(old.shape) and _expressions(new.stride()) == _expressions(old.stride())
+    return _expressions(new.shape) == _expressions(old.shape) and _expressions(new.stride()) == _expressions(
+        old.stride()
+    )
 
 
 def _expressions(sizes: object) -> list[str]:

@@ -29,7 +29,11 @@ def truncate_double(graph_module: fx.GraphModule, settings: CompilationSettings)
             _narrow_source(graph_module, node, written)
     mode = fake_mode_of(graph_module)
     for node in nodes:
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.is_mutable:
+        if (
+            node.op == "call_function"
+            and isinstance(node.target, torch._ops.OpOverload)
+            and not node.target._schema.is_mutable
+        ):
             node.args = tuple(_narrow(argument) for argument in node.args)
             node.kwargs = {name: _narrow(argument) for name, argument in node.kwargs.items()}
             if isinstance(node.meta.get("val"), (torch.Tensor, tuple, list)):

@@ -1,0 +1,207 @@
+"""What is special about the OpenVINO engine: precision, its bytes, zero copies, its errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import struct
+from collections.abc import Callable
+
+import pytest
+import torch
+from suite.programs import make_partition
+from torch import Tensor
+
+from engines.test_engines import SETTINGS, Net, assert_right, build
+from torch_tensorrt import engines
+from torch_tensorrt.contracts.engine import Engine
+from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.engines.openvino import sdk
+from torch_tensorrt.engines.openvino.payload import read_payload, write_payload
+from torch_tensorrt.engines.openvino.wiring import Wiring
+from torch_tensorrt.spec.errors import BuildError, FileFormatError
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.spec.tensor_spec import TensorSpec
+
+BACKEND = engines.backend("openvino")
+
+
+def build_function(function: Callable[..., object], inputs: list[Tensor], **options: object) -> Engine:
+    settings = CompilationSettings.from_options(**options)
+    return BACKEND.build(make_partition(function, inputs, BACKEND, settings=settings), settings)
+
+
+def test_float32_stays_float32_on_every_cpu() -> None:
+    x, y = torch.randn(64, 256), torch.randn(256, 256)
+    (given,) = build_function(lambda a, b: (a @ b,), [x, y]).run([x, y])
+    assert float((given - x @ y).norm() / (x @ y).norm()) < 1e-6
+
+
+@pytest.mark.skipif("BF16" not in sdk.capabilities(), reason="this CPU has no bfloat16")
+def test_bfloat16_is_used_when_enabled_and_results_stay_float32() -> None:
+    x, y = torch.randn(64, 256), torch.randn(256, 256)
+    (given,) = build_function(lambda a, b: (a @ b,), [x, y], enabled_precisions={torch.bfloat16}).run([x, y])
+    error = float((given - x @ y).norm() / (x @ y).norm())
+    assert given.dtype is torch.float32
+    assert 1e-6 < error < 2e-2
+
+
+def test_a_precision_that_the_cpu_lacks_is_told_once() -> None:
+    settings = CompilationSettings.from_options(enabled_precisions={torch.float16})
+    assert bool(BACKEND.unhonoured(settings)) == ("FP16" not in sdk.capabilities())
+
+
+def test_an_engine_of_another_openvino_is_compiled_again_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    engine = build("openvino")
+    for other in (
+        dataclasses.replace(engine.spec, versions={**engine.spec.versions, "openvino": "1999.1"}),
+        dataclasses.replace(engine.spec, target="cpu;another;FP32"),
+    ):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="torch_tensorrt"):
+            again = BACKEND.from_bytes(memoryview(engine.to_bytes()), other)
+        x, n = torch.randn(6, 8), torch.arange(3)
+        assert_right(again.run([x, n]), x, n)
+        (told,) = [record.getMessage() for record in caplog.records]
+        assert sdk.version() in told
+        assert "1999.1" in told or "another" in told
+
+
+def test_weights_are_written_once() -> None:
+    layers = torch.nn.Sequential(*(torch.nn.Conv2d(64, 64, 3) for _ in range(4)))
+    x = torch.randn(1, 64, 20, 20)
+    engine = build_function(layers, [x])
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in layers.parameters())
+    assert len(engine.to_bytes()) < 1.2 * weights
+
+
+def test_engine_bytes_may_start_at_any_address() -> None:
+    engine = build("openvino")
+    data = engine.to_bytes()
+    for shift in (1, 7, 33):
+        moved = memoryview(bytearray(b"\0" * shift + data))[shift:]
+        x, n = torch.randn(4, 8), torch.arange(3)
+        assert_right(BACKEND.from_bytes(moved, engine.spec).run([x, n]), x, n)
+
+
+def _with_index(data: bytes, **changes: object) -> bytes:
+    length = struct.unpack_from("<I", data)[0]
+    index = json.loads(data[4 : 4 + length])
+    header = json.dumps({**index, **changes}).encode()
+    return struct.pack("<I", len(header)) + header + data[4 + length :]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "float99"},
+        {"precision": "int64"},
+        {"blob": -1},
+        {"blob": 2**60},
+        {"blob": "many"},
+        {"xml": 1.5},
+        {"weights": 3},
+        {"weights": [[0, 0]]},
+        {"weights": [[2, 0, 1]]},
+        {"weights": [[0, -1, 1]]},
+        {"weights": [[0, 0, 2**50]]},
+        {"weights": [[0, 0, 1000]] * 1000},
+        {"inputs": [5]},
+        {"inputs": None},
+        {"outputs": [0]},
+        {"outputs": [-1, 0, 0, 0, 0]},
+        {"outputs": [70, 0, 0, 0, 0]},
+        {"extra": 1},
+    ],
+)
+def test_an_index_that_makes_no_sense_is_a_file_format_error(changes: dict[str, object]) -> None:
+    engine = build("openvino")
+    with pytest.raises(FileFormatError):
+        BACKEND.from_bytes(memoryview(_with_index(engine.to_bytes(), **changes)), engine.spec)
+
+
+def test_a_document_type_in_the_representation_is_refused() -> None:
+    engine = build("openvino")
+    payload = read_payload(memoryview(engine.to_bytes()), (2, 5))
+    bomb = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]>' + bytes(payload.xml)[21:]
+    data = write_payload(payload.precision, payload.wiring, bytes(payload.blob), bomb, payload.weights())
+    with pytest.raises(FileFormatError, match="document type"):
+        BACKEND.from_bytes(memoryview(data), dataclasses.replace(engine.spec, target="another"))
+
+
+def test_a_payload_comes_apart_as_it_was_put_together() -> None:
+    blob = bytes(range(256)) * 64
+    xml = b'<data element_type="f32" offset="10" size="8192"/>'
+    weights = b"0123456789" + blob[256 : 256 + 8192] + b"rest"
+    data = write_payload(torch.bfloat16, Wiring((1, 0), (0,)), blob, xml, weights)
+    payload = read_payload(memoryview(data), (2, 1))
+    assert payload.weights() == weights
+    assert bytes(payload.blob) == blob
+    assert bytes(payload.xml) == xml
+    assert len(payload.literal) == 14
+    assert payload.wiring == Wiring((1, 0), (0,))
+
+
+def test_inputs_reach_openvino_without_a_copy() -> None:
+    x = torch.randn(4, 8)
+    show = sdk.wrap(torch.float32)
+    assert show(x).data.ctypes.data == x.data_ptr()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.float32, torch.float16, torch.bfloat16, torch.float64,
+        torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
+def test_every_dtype_and_shape_can_cross_the_boundary(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    x = (torch.rand(shape) * 3).to(dtype)
+    engine = build_function(lambda a, b: (a, b.relu(), a), [x, torch.randn(3)])
+    given = engine.run([x, torch.randn(3)])
+    assert torch.equal(given[0], x)
+    assert torch.equal(given[2], x)
+    assert given[0].dtype is dtype
+    assert given[0].data_ptr() != x.data_ptr() or x.numel() == 0
+
+
+def test_an_operator_without_a_rule_is_a_build_error_that_names_the_node_and_the_remedy() -> None:
+    with pytest.raises(BuildError, match=r"(?s)lgamma.*torch_executed_ops=\{'aten.lgamma.default'\}") as caught:
+        build_function(lambda a: (a.lgamma(),), [torch.rand(3)])
+    assert caught.value.__cause__ is not None
+
+
+@pytest.mark.parametrize("names", [("input", "other"), ("b", "a"), ("engine_input_1", "engine_input_0"), ("x", "len")])
+def test_inputs_may_have_any_names(names: tuple[str, str]) -> None:
+    graph = torch.fx.Graph()
+    first, second = (graph.placeholder(name) for name in names)
+    less = graph.call_function(torch.ops.aten.sub.Tensor, (first, second))
+    graph.output((less,))
+    for node in (first, second, less):
+        node.meta["val"] = torch.zeros(3)
+    spec = TensorSpec("x", torch.float32, (3,))
+    module = torch.fx.GraphModule(torch.nn.Module(), graph)
+    engine = BACKEND.build(Partition("part_0", "openvino", module, (spec, spec), (spec,)), SETTINGS)
+    (given,) = engine.run([torch.full((3,), 5.0), torch.full((3,), 2.0)])
+    assert given.tolist() == [3.0] * 3
+
+
+def test_refitting_is_refused_with_a_way_out() -> None:
+    with pytest.raises(NotImplementedError, match="compile the model again"):
+        build("openvino").refit({})
+
+
+def test_a_graph_of_many_nodes_is_converted_in_seconds() -> None:
+    layers = torch.nn.Sequential(*(torch.nn.ReLU() if place % 2 else torch.nn.Linear(4, 4) for place in range(1000)))
+    partition = make_partition(layers, [torch.randn(2, 4)], BACKEND)
+    assert BACKEND.build(partition, SETTINGS).run([torch.randn(2, 4)])[0].shape == (2, 4)
+
+
+def test_the_users_module_is_not_edited() -> None:
+    net = Net().eval()
+    partition = make_partition(net, [torch.randn(4, 8), torch.arange(3)], BACKEND)
+    before = str(partition.module.graph)
+    BACKEND.build(partition, SETTINGS)
+    assert str(partition.module.graph) == before

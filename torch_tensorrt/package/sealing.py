@@ -1,0 +1,114 @@
+"""Atomic writing, and the seal that tells whether a file is still as it was written. Described in FORMAT.md."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from torch_tensorrt.spec.errors import FileFormatError, InputError
+
+# A zip archive's last record: signature, 16 bytes of counts and offsets, the length of the comment that follows.
+_LAST_RECORD = struct.Struct("<4s16sH")
+_SEAL = b"torch_tensorrt 1 sha256 "
+_SEAL_BYTES = len(_SEAL) + 64
+_CHUNK = 2**20
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file object whose contents replace `path` when the block ends well; nothing is left behind when it doesn't.
+
+    Raises InputError naming the folder, and the system's own words, when it can't be written.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder; give the name of a file.")
+    if not folder.is_dir():
+        raise InputError(f"The folder {str(folder)!r} doesn't exist; create it before saving {path.name!r} there.")
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=".part")
+        with os.fdopen(handle, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(_explain(path, error)) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            if temporary:
+                os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _explain(path: Path, error: OSError) -> str:
+    free = shutil.disk_usage(path.parent).free
+    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        advice = f"{free:,} bytes are free there; free some space or save elsewhere"
+    else:
+        advice = "save where this user may write"
+    return f"{str(path)!r} can't be written: {error.strerror or error}. Nothing was changed; {advice}."
+
+
+def seal(file: BinaryIO) -> None:
+    """Appends to a zip archive, as its comment, the SHA-256 of everything before its last record."""
+    size = file.seek(0, os.SEEK_END)
+    start = size - _LAST_RECORD.size
+    digest = _digest(_reader(file), start)
+    file.seek(start)
+    signature, counts, _ = _LAST_RECORD.unpack(file.read(_LAST_RECORD.size))
+    file.seek(start)
+    file.write(_LAST_RECORD.pack(signature, counts, _SEAL_BYTES) + _SEAL + digest.encode())
+
+
+def check_seal(file: BinaryIO, name: str) -> bool:
+    """True when the seal is there and right, False when there is none. Raises FileFormatError when it is wrong."""
+    size = file.seek(0, os.SEEK_END)
+    start = size - _LAST_RECORD.size - _SEAL_BYTES
+    if start < 0:
+        return False
+    file.seek(start)
+    tail = file.read()
+    signature, _, length = _LAST_RECORD.unpack(tail[: _LAST_RECORD.size])
+    comment = tail[_LAST_RECORD.size :]
+    if not comment.startswith(_SEAL):
+        return False
+    if (
+        signature != b"PK\5\6"
+        or length != _SEAL_BYTES
+        or comment[len(_SEAL) :] != _digest(_reader(file), start).encode()
+    ):
+        raise FileFormatError(f"{name} was changed after it was saved (its SHA-256 is another one); save it again.")
+    return True
+
+
+def _reader(file: BinaryIO) -> Callable[[int], bytes]:
+    file.seek(0)
+    return file.read
+
+
+def _digest(read: Callable[[int], bytes], count: int) -> str:
+    digest = hashlib.sha256()
+    while count > 0:
+        chunk = read(min(_CHUNK, count))
+        if not chunk:
+            break
+        digest.update(chunk)
+        count -= len(chunk)
+    return digest.hexdigest()
