@@ -1,34 +1,39 @@
-# Each target makes what it needs; all are safe to run twice.
+# Each target makes what it needs; all are safe to run twice. `make VENV=/some/where test` uses another environment.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint check bench docs slow
+.PHONY: install demo test lint check slow bench docs
 
+install: $(VENV)/.stamp
+
+# torch first and alone: what the machine's pip settings give for it (a CPU build, for instance) is then what all else uses.
 $(VENV)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,test]"
 	touch $@
 
-demo: $(VENV)/.stamp
+demo: install
 	$(BIN)/python examples/demo.py
 
-test: $(VENV)/.stamp
+test: install
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
-lint: $(VENV)/.stamp
+lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict torch_tensorrt
 
 check: lint test
 
-slow: $(VENV)/.stamp
-	$(BIN)/python -m pytest -m slow
+slow: install
+	$(BIN)/python -m pytest -m "slow and not gpu"
 
-bench: $(VENV)/.stamp
+bench: install
+	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/against_openvino.py
 
-docs: $(VENV)/.stamp
+docs: install
+	$(BIN)/python docs/write_options.py
 	$(BIN)/python -m torch_tensorrt coverage --zoo tests/zoo/models.py --write docs/coverage.md

@@ -114,9 +114,9 @@ def answers_of_child(case: Case, path: Path) -> dict[str, Tensor]:
         )
         return {}
     record = torch.load(answers, weights_only=True)
-    case.seconds["load"] = record["load"]
-    ratio = case.seconds["build"] / record["load"]
-    console.print(f"loaded in another process in {record['load']:.2f} s: {ratio:.0f} times faster than compiling")
+    case.seconds |= record["seconds"]
+    ratio = case.seconds["build"] / case.seconds["load"]
+    console.print(f"loaded in another process in {case.seconds['load']:.2f} s: {ratio:.1f} times faster than compiling")
     return record["answers"]
 
 
@@ -125,11 +125,10 @@ def run_child(path: str, calls: str, answers: str) -> None:
     arguments = torch.load(calls, weights_only=True)
     start = time.perf_counter()
     module = torch_tensorrt.load(path).module()
-    next_answer = {name: module(*call) for name, call in list(arguments.items())[:1]}
-    seconds = time.perf_counter() - start  # up to the first answer: engines come alive at their first call
-    torch.save(
-        {"load": seconds, "answers": next_answer | {name: module(*call) for name, call in arguments.items()}}, answers
-    )
+    loaded = time.perf_counter()
+    module(*next(iter(arguments.values())))
+    seconds = {"load": loaded - start, "first call": time.perf_counter() - loaded}
+    torch.save({"seconds": seconds, "answers": {name: module(*call) for name, call in arguments.items()}}, answers)
 
 
 def compare(case: Case, who: str, answers: dict[str, Tensor], reference: dict[str, Tensor], bound: float) -> None:
@@ -187,29 +186,25 @@ def show_sentences(answers: dict[str, Tensor]) -> None:
 
 
 def show_times(cases: Sequence[Case]) -> None:
-    """Latency, build and load times of all cases."""
-    table = Table(
-        title="Milliseconds per call (median, measured in turns)", box=box.ROUNDED if console.is_terminal else box.ASCII
+    """Latencies of all calls, then build and load times of all cases."""
+    edges = box.ROUNDED if console.is_terminal else box.ASCII
+    latencies = Table(title="Milliseconds per call (median, measured in turns)", box=edges)
+    costs = Table(title="Seconds before the first answer", box=edges)
+    who, steps = (
+        ("PyTorch", "torch.compile", "torch_tensorrt"),
+        ("build", "save", "load", "first call", "torch.compile"),
     )
-    columns = (
-        "call",
-        "PyTorch",
-        "torch.compile",
-        "torch_tensorrt",
-        "times PyTorch",
-        "build s",
-        "load s",
-        "torch.compile s",
-    )
-    for column in columns:
-        table.add_column(column, justify="left" if column == "call" else "right")
+    headings = ("build", "save", "load (other process)", "its first call", "torch.compile's build")
+    for table, names in ((latencies, ("call", *who, "PyTorch / ours")), (costs, ("network", *headings))):
+        for at, name in enumerate(names):
+            table.add_column(name, justify="right" if at else "left")
     for case in cases:
-        seconds = {what: f"{value:.2f}" for what, value in case.seconds.items()}
+        costs.add_row(case.name, *(f"{case.seconds[step]:.2f}" if step in case.seconds else "-" for step in steps))
         for name, times in case.latencies.items():
-            middle = [f"{times[who]:.2f}" if who in times else "-" for who in columns[1:4]]
-            built = [seconds.get(what, "-") for what in ("build", "load", "torch.compile")]
-            table.add_row(f"{case.name}, {name}", *middle, f"{times['PyTorch'] / times['torch_tensorrt']:.2f}", *built)
-    console.print(table)
+            measured = [f"{times[one]:.2f}" if one in times else "-" for one in who]
+            latencies.add_row(f"{case.name}, {name}", *measured, f"{times['PyTorch'] / times['torch_tensorrt']:.2f}")
+    console.print(costs)
+    console.print(latencies)
 
 
 def main() -> int:

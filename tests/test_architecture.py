@@ -288,7 +288,9 @@ def test_a_room_keeps_its_budget(rooms: str, budget: int) -> None:
 def test_the_core_keeps_its_budget_and_every_file_outside_tools_is_in_a_room() -> None:
     assert sum(len(source.text.splitlines()) for source in SOURCES) < CORE_LINES
     places = [place for rooms in BUDGETS for place in rooms.split()]
-    roomless = [s.path for s in SOURCES if not any(s.path == place or s.path.startswith(f"{place}/") for place in places)]
+    roomless = [
+        s.path for s in SOURCES if not any(s.path == place or s.path.startswith(f"{place}/") for place in places)
+    ]
     assert [path for path in roomless if not path.startswith("tools/")] == []
 
 
@@ -319,7 +321,9 @@ def test_every_public_name_and_its_own_methods_have_a_docstring(namespace: objec
             continue
         members = vars(thing).items() if isinstance(thing, type) else ()
         public = [(f"{name}.{key}", value) for key, value in members if not key.startswith("_") and callable(value)]
-        bare += [label for label, value in [(name, thing), *public] if not (getattr(value, "__doc__", None) or "").strip()]
+        bare += [
+            label for label, value in [(name, thing), *public] if not (getattr(value, "__doc__", None) or "").strip()
+        ]
     assert bare == []
 
 
@@ -350,7 +354,9 @@ BAD: Sequence[tuple[Rule, str, str]] = (
 )
 
 
-@pytest.mark.parametrize(("rule", "path", "code"), BAD, ids=[f"{rule.__name__}-{at}" for at, (rule, _, _) in enumerate(BAD)])
+@pytest.mark.parametrize(
+    ("rule", "path", "code"), BAD, ids=[f"{rule.__name__}-{at}" for at, (rule, _, _) in enumerate(BAD)]
+)
 def test_a_rule_finds_what_breaks_it(rule: Rule, path: str, code: str) -> None:
     assert list(rule(Source(path, textwrap.dedent(code))))
 

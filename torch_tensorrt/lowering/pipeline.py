@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import fx
 from torch.export import ExportedProgram
 
@@ -42,13 +43,14 @@ LAST: Sequence[LoweringPass] = (
 def lower(program: ExportedProgram, backend: EngineBackend, settings: CompilationSettings) -> fx.GraphModule:
     """The program decomposed, with weights as attributes, and taken through the shared passes and the backend's own.
 
-    Buffers that the model writes in forward stay attributes with an `aten.copy_` at the graph's end. The module shares its
-    weights with `program`.
+    Buffers that the model writes in forward stay attributes with an `aten.copy_` at the graph's end. Weights and buffers are
+    copies: later changes of the model don't reach what is compiled, and running that doesn't change the model.
     """
     decomposed = program.run_decompositions(decomposition_table(backend.keep_whole(settings)))
     graph_module = decomposed.module(check_guards=False)
     assert isinstance(graph_module, fx.GraphModule)
     _describe_attributes(graph_module)
+    _own_weights(graph_module)
     check_graph(graph_module)
     run_passes(graph_module, (*SHARED, *backend.passes(settings), *LAST), settings)
     return graph_module
@@ -60,3 +62,18 @@ def _describe_attributes(graph_module: fx.GraphModule) -> None:
     for node in graph_module.graph.nodes:
         if node.op == "get_attr" and "val" not in node.meta:
             node.meta["val"] = from_root(graph_module, str(node.target))
+
+
+def _own_weights(graph_module: fx.GraphModule) -> None:
+    """Gives the module copies of its tensors; one that stands under several names is copied once."""
+    copies: dict[int, torch.Tensor] = {}
+    for owner in graph_module.modules():
+        named = {**owner._parameters, **owner._buffers, **vars(owner)}
+        for name, tensor in named.items():
+            if isinstance(tensor, torch.Tensor):
+                if id(tensor) not in copies:
+                    copies[id(tensor)] = tensor.detach().clone()
+                owner._parameters.pop(name, None)
+                owner._buffers.pop(name, None)
+                vars(owner).pop(name, None)
+                owner.register_buffer(name, copies[id(tensor)])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.package.lifting import lift
@@ -79,8 +81,8 @@ def _is_mixed(leaves: list[object]) -> bool:
     return any(ranges_of(leaf) for leaf in leaves) and any(isinstance(leaf, torch.Tensor) for leaf in leaves)
 
 
-def _constraints(module: fx.GraphModule) -> Mapping[object, object]:
-    constraints: dict[object, object] = {}
+def _constraints(module: fx.GraphModule) -> Mapping[Any, ValueRanges[Any]]:
+    constraints: dict[Any, ValueRanges[Any]] = {}
     for node in module.graph.nodes:
         value = node.meta.get("val")
         for size in value.shape if node.op == "placeholder" and isinstance(value, torch.Tensor) else ():

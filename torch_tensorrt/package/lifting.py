@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import fx
@@ -26,7 +27,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from torch_tensorrt.spec.errors import InputError
 
 
-def lift(module: fx.GraphModule, range_constraints: Mapping[object, ValueRanges]) -> ExportedProgram:
+def lift(module: fx.GraphModule, range_constraints: Mapping[Any, ValueRanges[Any]]) -> ExportedProgram:
     """The program of `module`: attributes become its first inputs, writes to buffers and inputs its first outputs.
 
     Raises InputError when the graph doesn't have torch.export's calling convention or metadata.
@@ -39,12 +40,12 @@ def lift(module: fx.GraphModule, range_constraints: Mapping[object, ValueRanges]
 
 
 class _Lifting:
-    def __init__(self, module: fx.GraphModule, range_constraints: Mapping[object, ValueRanges]) -> None:
+    def __init__(self, module: fx.GraphModule, range_constraints: Mapping[Any, ValueRanges[Any]]) -> None:
         self.module = module
         self.ranges = dict(range_constraints)
+        self.values: dict[fx.Node, fx.Node] = {}
         self.graph = fx.Graph()
-        self.results = self.graph.graph_copy(module.graph, values := {})
-        self.values: dict[fx.Node, fx.Node] = values
+        self.results = self.graph.graph_copy(module.graph, self.values)
         for old, new in self.values.items():
             new.meta = copy.copy(old.meta)
         self.inputs: list[InputSpec] = []

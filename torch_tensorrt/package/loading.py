@@ -15,7 +15,7 @@ from torch_tensorrt.contracts.engine import EngineSpec
 from torch_tensorrt.contracts.engine_bytes import MAGIC, decode
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.package.sealing import check_seal
-from torch_tensorrt.spec.errors import FileFormatError, InputError
+from torch_tensorrt.spec.errors import FileFormatError, InputError, MissingFileError
 
 _log = logger("package")
 _EXECUTE = torch.ops.tensorrt.execute_engine.default
@@ -31,7 +31,7 @@ def load(
         extra_files: a dict whose keys name stored extra files; their contents are put in as its values.
 
     Raises:
-        FileNotFoundError: there is no such file. InputError: the path is empty or a folder.
+        MissingFileError: there is no such file (a FileNotFoundError). InputError: the path is empty or a folder.
         FileFormatError: the file isn't a saved program (it says what it looks like), was cut off or changed, or an engine in
         it is not as its header says.
     """
@@ -43,7 +43,7 @@ def load(
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder; give the path of a saved program.")
     if not path.exists():
-        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+        raise MissingFileError(f"There is no file {str(path)!r}.")
     with path.open("rb") as file:
         return _load(file, repr(str(path)), extra_files)
 

@@ -66,13 +66,13 @@ def save(  # the documented signature
     path = None if _is_file(file_path) else _as_path(file_path)
     program = program_of(module, ExportOptions(call, dynamic_shapes, retrace=legacy))
     extras = {name: _as_text(name, text) for name, text in (extra_files or {}).items()}
-    if path is not None:
-        with replacing(path) as file:
-            _write(program, file, extras, pickle_protocol)
+    content = io.BytesIO()  # not the file itself: torch turns a full disk into an error without its reason
+    _write(program, content, extras, pickle_protocol)
+    if path is None:
+        file_path.write(content.getbuffer())  # type: ignore[union-attr]
         return
-    buffer = io.BytesIO()
-    _write(program, buffer, extras, pickle_protocol)
-    file_path.write(buffer.getvalue())  # type: ignore[union-attr]
+    with replacing(path) as file:
+        file.write(content.getbuffer())
 
 
 def _write(program: ExportedProgram, file: BinaryIO, extras: Mapping[str, str], protocol: int) -> None:

@@ -80,20 +80,21 @@ def seal(file: BinaryIO) -> None:
 def check_seal(file: BinaryIO, name: str) -> bool:
     """True when the seal is there and right, False when there is none. Raises FileFormatError when it is wrong."""
     size = file.seek(0, os.SEEK_END)
-    start = size - _LAST_RECORD.size - _SEAL_BYTES
-    if start < 0:
-        return False
-    file.seek(start)
+    file.seek(max(size - 2 * (_LAST_RECORD.size + _SEAL_BYTES), 0))
     tail = file.read()
-    signature, _, length = _LAST_RECORD.unpack(tail[: _LAST_RECORD.size])
-    comment = tail[_LAST_RECORD.size :]
+    place = tail.rfind(b"PK\5\6")
+    if place < 0 or place + _LAST_RECORD.size > len(tail):
+        raise FileFormatError(f"{name} has no end of a zip archive: it was cut off, or something was added.")
+    _, _, length = _LAST_RECORD.unpack_from(tail, place)
+    comment = tail[place + _LAST_RECORD.size :]
+    if len(comment) != length:
+        raise FileFormatError(
+            f"{name} ends with {len(comment)} bytes where {length} should be: it was cut off or changed."
+        )
     if not comment.startswith(_SEAL):
         return False
-    if (
-        signature != b"PK\5\6"
-        or length != _SEAL_BYTES
-        or comment[len(_SEAL) :] != _digest(_reader(file), start).encode()
-    ):
+    start = size - len(tail) + place
+    if comment[len(_SEAL) :] != _digest(_reader(file), start).encode():
         raise FileFormatError(f"{name} was changed after it was saved (its SHA-256 is another one); save it again.")
     return True
 

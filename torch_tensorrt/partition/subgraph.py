@@ -115,6 +115,5 @@ class _Extraction:
 
 
 def _first(graph: fx.Graph) -> fx.Node:
-    for node in graph.nodes:
-        return node
-    return graph._root
+    first: fx.Node = next(iter(graph.nodes), graph._root)
+    return first

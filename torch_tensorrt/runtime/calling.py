@@ -68,12 +68,13 @@ class Door:
 
     def _flatten(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Sequence[object]:
         args, ordered = self._by_convention(args, dict(kwargs))
-        flat, spec = pytree.tree_flatten((args, ordered))
-        if spec != self._in_spec:
+        try:
+            return self._in_spec.flatten_up_to((args, ordered))  # dicts may come in any order
+        except (ValueError, TypeError) as error:
+            found = pytree.tree_structure((args, ordered))
             raise InputError(
-                f"The compiled model was compiled for arguments of the form {self._in_spec}, which these don't have: {spec}."
-            )
-        return flat
+                f"The compiled model takes arguments of the form {self._in_spec}, which these don't have: {found}. {error}"
+            ) from error
 
     def _by_convention(
         self, args: tuple[object, ...], kwargs: dict[str, object]
@@ -86,9 +87,8 @@ class Door:
             if name in kwargs:
                 raise InputError(f"The compiled model got argument {name!r} twice, by position and by name.")
             kwargs[name] = value
-        for name in self._names[len(given) : positional]:
-            if name in kwargs:
-                given.append(kwargs.pop(name))
+        by_name = [name for name in self._names[len(given) : positional] if name in kwargs]
+        given += [kwargs.pop(name) for name in by_name]
         missing = [*self._names[len(given) : positional], *(name for name in wanted if name not in kwargs)]
         extra = [name for name in kwargs if name not in wanted]
         if missing or extra or len(args) > max(positional, len(self._names)):

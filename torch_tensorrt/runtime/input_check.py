@@ -62,9 +62,9 @@ class InputCheck:
                 self._check_size(spec, dim, size, int(given))
         symbols = solve([(spec.sizes, tuple(tensor.shape)) for spec, tensor in zip(self._specs, tensors, strict=True)])
         for spec, tensor in zip(self._specs, tensors, strict=True):
-            for dim, (size, given) in enumerate(zip(spec.sizes, tensor.shape, strict=True)):
-                if isinstance(size, str) and parse(size)(symbols) != given:
-                    raise InputError(self._disagreement(spec, dim, size, int(given), symbols))
+            for dim, (expr, given) in enumerate(zip(spec.sizes, tensor.shape, strict=True)):
+                if isinstance(expr, str) and parse(expr)(symbols) != given:
+                    raise InputError(self._disagreement(spec, dim, expr, int(given), symbols))
 
     def _check_size(self, spec: TensorSpec, dim: int, size: int | Dim, given: int) -> None:
         where = f"{self._owner}: input {spec.name!r} has size {given} in dimension {dim}"

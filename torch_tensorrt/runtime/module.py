@@ -5,7 +5,7 @@ short way to its engines.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx
@@ -18,7 +18,7 @@ from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import TensorSpec
 
-Ranges = Mapping[object, ValueRanges]
+Ranges: TypeAlias = Mapping[Any, ValueRanges[Any]]
 
 
 class CompiledModule(fx.GraphModule):
@@ -63,7 +63,7 @@ class CompiledModule(fx.GraphModule):
             door = Door(self.graph, self.input_specs)
             run = direct_function(self)
             object.__setattr__(self, "_short_way", _short_way(door, run, self.graph))
-        type(self).__call__ = CompiledModule._call  # type: ignore[method-assign, assignment]
+        type(self).__call__ = CompiledModule._call  # type: ignore[method-assign]
         return code
 
     def _call(self, *args: object, **kwargs: object) -> object:
@@ -97,7 +97,7 @@ class CompiledModule(fx.GraphModule):
 
 
 def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _short_way(

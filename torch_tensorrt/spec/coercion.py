@@ -1,4 +1,7 @@
-"""Checks and normal forms of option values: each function takes (option name, what was given)."""
+"""Checks and normal forms of option values: each function takes (option name, what was given).
+
+A normal form is a fixed point: given back to the function, it comes out as it is.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,6 @@ from torch_tensorrt.spec.enums import EngineCapability
 from torch_tensorrt.spec.enums import dtype as trt_dtype
 from torch_tensorrt.spec.errors import InputError
 
-_COMPUTE = (torch.float32, torch.float16, torch.bfloat16)
-
 
 def flag(name: str, given: object) -> bool:
     """True or False."""
@@ -27,8 +28,24 @@ def flag(name: str, given: object) -> bool:
 def text(name: str, given: object) -> str:
     """A non-empty string."""
     if not isinstance(given, str) or not given:
-        raise InputError(f"{name}={given!r}: a name is needed.")
+        raise InputError(f"{name}={given!r}: a non-empty string is needed.")
     return given
+
+
+def optional_text(name: str, given: object) -> str | None:
+    """None or a non-empty string."""
+    return None if given is None else text(name, given)
+
+
+def one_of(*known: str) -> Callable[[str, object], str]:
+    """One of the strings `known`."""
+
+    def check(name: str, given: object) -> str:
+        if not isinstance(given, str) or given not in known:
+            raise InputError(f"{name}={given!r}: one of {', '.join(map(repr, known))} is needed.")
+        return given
+
+    return check
 
 
 def at_least(least: int) -> Callable[[str, object], int]:
@@ -42,7 +59,7 @@ def at_least(least: int) -> Callable[[str, object], int]:
     return check
 
 
-def optional_count(name: str, given: object) -> int | None:
+def count(name: str, given: object) -> int | None:
     """None or an integer of at least 0."""
     return None if given is None else at_least(0)(name, given)
 
@@ -57,32 +74,35 @@ def level(name: str, given: object) -> int | None:
 
 
 def device(name: str, given: object) -> Device | None:
-    """Anything that names a device."""
-    return None if given is None else Device._from(given)
+    """None or anything that names a device."""
+    try:
+        return None if given is None else Device._from(given)
+    except InputError as error:
+        raise InputError(f"{name}={given!r}: {error}") from error
 
 
 def capability(name: str, given: object) -> EngineCapability:
     """A member of EngineCapability or its name."""
-    if isinstance(given, EngineCapability):
-        return given
-    if isinstance(given, str) and given.upper() in EngineCapability.__members__:
-        return EngineCapability[given.upper()]
-    raise InputError(f"{name}={given!r}: one of {', '.join(EngineCapability.__members__)} is needed.")
+    found = EngineCapability.try_from(given)
+    if found is None:
+        raise InputError(f"{name}={given!r}: one of {', '.join(EngineCapability.__members__)} is needed.")
+    return found
 
 
 def precisions(name: str, given: object) -> frozenset[torch.dtype]:
-    """A dtype or several, as torch dtypes."""
-    single = isinstance(given, (str, torch.dtype, trt_dtype))
-    if not single and not isinstance(given, (set, frozenset, list, tuple)):
-        raise InputError(f"{name}={given!r}: a set of dtypes such as {{torch.float16}} is needed.")
-    members = (given,) if single else given
-    assert isinstance(members, Iterable)
-    found = frozenset(trt_dtype._from(member).to(torch.dtype) for member in members)
-    for member in found:
-        if member not in _COMPUTE:
-            raise InputError(
-                f"{name} holds {member}; engines of this version compute in {', '.join(map(str, _COMPUTE))}."
-            )
+    """A dtype or several (torch, torch_tensorrt or numpy dtypes, or names), as torch dtypes that engines compute in."""
+    several = isinstance(given, (set, frozenset, list, tuple))
+    return frozenset(_precision(name, member) for member in (_members(name, given) if several else (given,)))
+
+
+def _precision(name: str, member: object) -> torch.dtype:
+    known = trt_dtype.try_from(member)
+    found = None if known is None else known.try_to(torch.dtype)
+    if found is None or not (found.is_floating_point or found is torch.int8):
+        raise InputError(
+            f"{name} holds {member!r}; engines compute in floating-point dtypes and int8: give a set such as "
+            "{torch.float16, torch.float32}."
+        )
     return found
 
 
@@ -96,11 +116,12 @@ def _module_name(name: str, member: object) -> str:
         return member
     if isinstance(member, type) and issubclass(member, nn.Module):
         return f"{member.__module__}.{member.__qualname__}"
-    raise InputError(f"{name} holds {member!r}; an nn.Module class, its qualified name, or a module path is needed.")
+    shown = f"an instance of {type(member).__name__}" if isinstance(member, nn.Module) else repr(member)
+    raise InputError(f"{name} holds {shown}; an nn.Module class, its qualified name, or a module's path is needed.")
 
 
 def operators(name: str, given: object) -> frozenset[str]:
-    """Operators and their names, as `aten.convolution.default` (an overload) or `aten.convolution` (all of them)."""
+    """Operators and their names, as `aten.convolution.default` (one overload) or `aten.convolution` (all of them)."""
     return frozenset(_operator_name(name, member) for member in _members(name, given))
 
 
@@ -112,16 +133,23 @@ def _operator_name(name: str, member: object) -> str:
             f"{name} holds {member!r}; an operator such as torch.ops.aten.relu.default, or its name, is needed."
         )
     normal = member.removeprefix("torch.ops.").replace("::", ".")
-    parts = normal.split(".")
     found: object = torch.ops
-    for at, part in enumerate(parts):
-        if len(parts) not in {2, 3} or not hasattr(found, part):
-            known = dir(torch.ops.aten) if at == 1 and parts[0] == "aten" else []
-            close = difflib.get_close_matches(part, known, n=1)
-            hint = f" Did you mean 'torch.ops.aten.{close[0]}'?" if close else ""
-            raise InputError(f"{name} holds {member!r}, which names no operator of torch.ops.{hint}")
-        found = getattr(found, part)
-    return normal
+    for part in normal.split("."):
+        found = getattr(found, part, None)
+    if not isinstance(found, (OpOverload, OpOverloadPacket)):
+        close = difflib.get_close_matches(normal, _operator_names(), n=1)
+        hint = f" Did you mean 'torch.ops.{close[0]}'?" if close else ""
+        raise InputError(f"{name} holds {member!r}, which names no operator of torch.ops.{hint}")
+    return str(found)
+
+
+def _operator_names() -> Iterable[str]:
+    """Every operator that PyTorch knows at this moment, as an overload and as all its overloads."""
+    for full in torch._C._dispatch_get_all_op_names():
+        packet, _, overload = full.replace("::", ".").partition(".")[2].partition(".")
+        namespace = full.partition("::")[0]
+        yield f"{namespace}.{packet}"
+        yield f"{namespace}.{packet}.{overload or 'default'}"
 
 
 def _members(name: str, given: object) -> Iterable[object]:

@@ -19,8 +19,8 @@ class Device:
     """A device in one of the documented forms.
 
     `Device("cuda:0")`, `Device("gpu:1")`, `Device("dla:0", allow_gpu_fallback=True)`, `Device("cpu")`,
-    `Device(torch.device("cuda"))`, `Device(gpu_id=0)`, `Device(dla_core=1)`, and `Device("sm_89")` for a compute capability
-    that this machine needn't have. Raises InputError for anything else.
+    `Device(torch.device("cuda"))`, `Device(gpu_id=0)`, `Device(dla_core=1)`, and `Device("sm_89")` for a compute
+    capability that this machine needn't have. Raises InputError for anything else.
     """
 
     device_type: DeviceType = DeviceType.UNKNOWN
@@ -40,6 +40,8 @@ class Device:
             raise InputError(
                 f"Device takes one name, or gpu_id / dla_core, not {args} with gpu_id={gpu_id}, dla_core={dla_core}."
             )
+        if not isinstance(allow_gpu_fallback, bool):
+            raise InputError(f"allow_gpu_fallback={allow_gpu_fallback!r}: True or False is needed.")
         kind, gpu, core, capability = _parse(args[0]) if args else _by_index(gpu_id, dla_core)
         for name, value in (
             ("device_type", kind),
@@ -51,12 +53,12 @@ class Device:
             object.__setattr__(self, name, value)
 
     def torch_device(self) -> torch.device:
-        """The torch.device that tensors for this target are on."""
+        """The torch.device that tensors for this target are on; nothing is asked of the machine."""
         if self.device_type is DeviceType.CPU:
             return torch.device("cpu")
         return torch.device("cuda", max(self.gpu_id, 0))
 
-    def to(self, t: type) -> torch.device:
+    def to(self, t: type[torch.device]) -> torch.device:
         """This device as `torch.device`. Raises InputError for another type."""
         if t is not torch.device:
             raise InputError(f"A Device converts to torch.device only, not to {t!r}.")
@@ -82,8 +84,9 @@ class Device:
 def _by_index(gpu_id: int | None, dla_core: int | None) -> tuple[DeviceType, int, int, None]:
     if gpu_id is None and dla_core is None:
         raise InputError("Device needs a name such as 'cuda:0', or gpu_id / dla_core.")
-    if (gpu_id is not None and gpu_id < 0) or (dla_core is not None and dla_core < 0):
-        raise InputError(f"gpu_id={gpu_id} and dla_core={dla_core} are counted from 0.")
+    for name, index in (("gpu_id", gpu_id), ("dla_core", dla_core)):
+        if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
+            raise InputError(f"{name}={index!r}: an integer of at least 0 is needed.")
     kind = DeviceType.GPU if dla_core is None else DeviceType.DLA
     return kind, 0 if gpu_id is None else gpu_id, -1 if dla_core is None else dla_core, None
 

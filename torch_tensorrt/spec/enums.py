@@ -6,15 +6,61 @@ import builtins
 import platform
 import sys
 from enum import Enum
+from typing import TypeVar
 
 import numpy as np
 import torch
+from typing_extensions import Self
 
 from torch_tensorrt.spec.errors import InputError
 
+E = TypeVar("E", bound="_Convertible")
+T = TypeVar("T")
 
-class dtype(Enum):  # noqa: N801 - the documented name
-    """Element types; a member's value is the name of its torch dtype. Equal to that torch dtype, and hashes like it."""
+
+class _Convertible(Enum):
+    """Conversions: `try_from` and `try_to` give None where `_from` and `to` raise InputError."""
+
+    @classmethod
+    def try_from(cls, t: object, use_default: bool = False) -> Self | None:
+        """The member for a member, a name or what a subclass knows besides; None when there is none."""
+        if isinstance(t, cls):
+            return t
+        name = cls._name_of(t)
+        by_name = next((member for known, member in cls.__members__.items() if known.lower() == name.lower()), None)
+        return by_name or next((member for member in cls if member.value == name), None)
+
+    @classmethod
+    def _from(cls, t: object, use_default: bool = False) -> Self:
+        """As `try_from`, but raises InputError when there is no member."""
+        found = cls.try_from(t, use_default)
+        if found is None:
+            known = ", ".join(cls.__members__)
+            raise InputError(f"{t!r} is not a {cls.__name__} that torch_tensorrt knows; the known ones are {known}.")
+        return found
+
+    @classmethod
+    def _name_of(cls, t: object) -> str:
+        return t if isinstance(t, str) else ""
+
+    def try_to(self, t: type[T], use_default: bool = False) -> T | None:
+        """This member as a `t`; None when that can't be expressed."""
+        return self if isinstance(self, t) else None
+
+    def to(self, t: type[T], use_default: bool = False) -> T:
+        """As `try_to`, but raises InputError when that can't be expressed."""
+        found = self.try_to(t, use_default)
+        if found is None:
+            raise InputError(f"{self} can't be expressed as {getattr(t, '__name__', t)}.")
+        return found
+
+
+class dtype(_Convertible):  # noqa: N801 - the documented name
+    """Element types; a member's value is the name of its torch dtype. Equal to that torch dtype, and hashes like it.
+
+    Converts from and to `torch.dtype`, `np.dtype` (from anything that numpy takes for one) and names such as "f16",
+    "float16" and "torch.float16". With `use_default`, what can't be expressed becomes float32.
+    """
 
     unknown = "unknown"
     u8 = "uint8"
@@ -52,61 +98,46 @@ class dtype(Enum):  # noqa: N801 - the documented name
     int = "int32"
 
     @classmethod
-    def _from(cls, t: object, use_default: builtins.bool = False) -> dtype:
-        """The member for a torch dtype, numpy dtype, name or member; float32 for others with `use_default`, else InputError."""
-        found = cls.try_from(t, use_default)
-        if found is None:
-            raise InputError(
-                f"{t!r} is not a dtype that torch_tensorrt knows; use a torch dtype such as torch.float32."
-            )
-        return found
+    def try_from(cls, t: object, use_default: builtins.bool = False) -> dtype | None:
+        """The member for a torch dtype, numpy dtype, name or member; else None, or float32 with `use_default`."""
+        return super().try_from(t) or (dtype.f32 if use_default else None)
 
     @classmethod
-    def try_from(cls, t: object, use_default: builtins.bool = False) -> dtype | None:
-        """As `_from`, but None where it would raise."""
-        if isinstance(t, dtype):
-            return t
-        name = str(t).removeprefix("torch.") if isinstance(t, (torch.dtype, str)) else _numpy_name(t)
-        found = next((member for member in cls if member.value == name), None) or cls.__members__.get(name)
-        return dtype.f32 if found is None and use_default else found
+    def _name_of(cls, t: object) -> str:
+        return str(t).removeprefix("torch.") if isinstance(t, (torch.dtype, str)) else _numpy_name(t)
 
-    def to(self, t: builtins.type, use_default: builtins.bool = False) -> object:
-        """This type as `torch.dtype`, `np.dtype` or `torch_tensorrt.dtype`. Raises InputError when there is none."""
-        found = self.try_to(t, use_default)
-        if found is None:
-            raise InputError(f"{self} can't be expressed as {getattr(t, '__name__', t)}.")
-        return found
-
-    def try_to(self, t: builtins.type, use_default: builtins.bool = False) -> object | None:
-        """As `to`, but None where it would raise."""
-        if t is dtype:
-            return self
-        as_torch = getattr(torch, self.value, torch.float32 if use_default else None)
-        if t is torch.dtype or as_torch is None:
-            return as_torch
-        if t is np.dtype:
-            name = str(as_torch).removeprefix("torch.")
-            return np.dtype(name) if name in np.sctypeDict else None
-        return None
+    def try_to(self, t: type[T], use_default: builtins.bool = False) -> T | None:
+        """This type as `torch.dtype`, `np.dtype` or `torch_tensorrt.dtype`; else None, or float32 with `use_default`."""
+        found: object = self
+        if t is torch.dtype:
+            found = getattr(torch, self.value, None)
+        elif t is np.dtype:
+            found = np.dtype(self.value) if self.value in np.sctypeDict else None
+        if isinstance(found, t):
+            return found
+        return dtype.f32.try_to(t) if use_default and self is not dtype.f32 else None
 
     def __eq__(self, other: object) -> builtins.bool:
         if isinstance(other, torch.dtype):
-            return getattr(torch, self.value, None) == other
-        return self is other
+            return getattr(torch, self.value, None) is other
+        return self is other if isinstance(other, dtype) else NotImplemented
 
     def __hash__(self) -> builtins.int:
         return hash(getattr(torch, self.value, self.value))
 
 
 def _numpy_name(t: object) -> str:
-    try:
-        return np.dtype(t).name  # type: ignore[call-overload, no-any-return]
-    except TypeError:
+    if t is None:  # numpy takes None for float64
         return ""
+    try:
+        found = np.dtype(t)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        return ""
+    return str(found.name) if found.isnative else ""  # PyTorch has no other byte order than the machine's
 
 
-class memory_format(Enum):  # noqa: N801 - the documented name
-    """Layouts. Those that PyTorch has convert to and from torch.memory_format; the others are TensorRT's."""
+class memory_format(_Convertible):  # noqa: N801 - the documented name
+    """Layouts. Those that PyTorch has convert from and to torch.memory_format; the others are TensorRT's."""
 
     linear = "contiguous_format"
     chw2 = "chw2"
@@ -127,37 +158,17 @@ class memory_format(Enum):  # noqa: N801 - the documented name
     channels_last_3d = "channels_last_3d"
 
     @classmethod
-    def _from(cls, f: object) -> memory_format:
-        """The member for a torch.memory_format, a name or a member. Raises InputError otherwise."""
-        found = cls.try_from(f)
-        if found is None:
-            raise InputError(f"{f!r} is not a memory format; use torch.contiguous_format or torch.channels_last.")
-        return found
+    def _name_of(cls, t: object) -> str:
+        return str(t).removeprefix("torch.") if isinstance(t, (torch.memory_format, str)) else ""
 
-    @classmethod
-    def try_from(cls, f: object) -> memory_format | None:
-        """As `_from`, but None where it would raise."""
-        if isinstance(f, memory_format):
-            return f
-        name = str(f).removeprefix("torch.") if isinstance(f, (torch.memory_format, str)) else ""
-        return next((member for member in cls if member.value == name), None) or cls.__members__.get(name)
-
-    def to(self, t: type) -> object:
-        """This format as `torch.memory_format` or `torch_tensorrt.memory_format`. Raises InputError when there is none."""
-        found = self.try_to(t)
-        if found is None:
-            raise InputError(f"{self} can't be expressed as {getattr(t, '__name__', t)}.")
-        return found
-
-    def try_to(self, t: type) -> object | None:
-        """As `to`, but None where it would raise."""
-        if t is memory_format:
-            return self
-        return getattr(torch, self.value, None) if t is torch.memory_format else None
+    def try_to(self, t: type[T], use_default: bool = False) -> T | None:
+        """This layout as `torch.memory_format` or `torch_tensorrt.memory_format`; None when there is none."""
+        found = getattr(torch, self.value, None) if t is torch.memory_format else self
+        return found if isinstance(found, t) else None
 
 
-class DeviceType(Enum):
-    """Kinds of device."""
+class DeviceType(_Convertible):
+    """Kinds of device. A DLA belongs to a GPU, so as a torch.device it is "cuda"."""
 
     UNKNOWN = "unknown"
     CPU = "cpu"
@@ -165,23 +176,18 @@ class DeviceType(Enum):
     DLA = "dla"
 
     @classmethod
-    def _from(cls, d: object) -> DeviceType:
-        """The member for a torch.device, a name ("cuda", "gpu", "dla", "cpu") or a member. Raises InputError otherwise."""
-        found = cls.try_from(d)
-        if found is None:
-            raise InputError(f"{d!r} is not a kind of device; the kinds are cpu, cuda (gpu) and dla.")
-        return found
+    def _name_of(cls, t: object) -> str:
+        return t.type if isinstance(t, torch.device) else super()._name_of(t).lower()
 
-    @classmethod
-    def try_from(cls, d: object) -> DeviceType | None:
-        """As `_from`, but None where it would raise."""
-        if isinstance(d, DeviceType):
-            return d
-        name = d.type if isinstance(d, torch.device) else str(d).lower()
-        return {"cpu": cls.CPU, "cuda": cls.GPU, "gpu": cls.GPU, "dla": cls.DLA, "unknown": cls.UNKNOWN}.get(name)
+    def try_to(self, t: type[T], use_default: bool = False) -> T | None:
+        """This kind as `torch.device` (without an index) or `torch_tensorrt.DeviceType`; None when there is none."""
+        found: object = self
+        if t is torch.device and self is not DeviceType.UNKNOWN:
+            found = torch.device("cpu" if self is DeviceType.CPU else "cuda")
+        return found if isinstance(found, t) else None
 
 
-class EngineCapability(Enum):
+class EngineCapability(_Convertible):
     """TensorRT's flavours of engine."""
 
     STANDARD = "standard"

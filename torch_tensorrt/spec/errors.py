@@ -11,6 +11,10 @@ class InputError(TorchTensorRTError, ValueError):
     """The caller's move: an argument, option or run-time input is not acceptable."""
 
 
+class MissingFileError(InputError, FileNotFoundError):
+    """There is no file of that name."""
+
+
 class UnsupportedError(TorchTensorRTError, NotImplementedError):
     """The model's or the request's limit: it can't be expressed here; the message says what would work."""
 

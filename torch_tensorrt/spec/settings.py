@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -14,35 +15,50 @@ import torch
 from torch_tensorrt.spec import coercion
 from torch_tensorrt.spec.device import Device
 from torch_tensorrt.spec.enums import EngineCapability
-from torch_tensorrt.spec.errors import InputError
+from torch_tensorrt.spec.errors import InputError, InternalError
 
 T = TypeVar("T")
 
 
-def option(default: T, doc: str, *, engine: bool, coerce: Callable[[str, object], T]) -> T:
-    """A settings field. `engine`: whether its value changes the built engine; `coerce(name, given)` checks a given value."""
-    return field(default=default, metadata={"doc": doc, "engine": engine, "coerce": coerce})  # type: ignore[no-any-return]
+def option(
+    default: T, doc: str, *, engine: bool, coerce: Callable[[str, object], T] | None = None, honoured: bool = True
+) -> T:
+    """A settings field.
+
+    `engine`: whether its value changes the built engine. `coerce(name, given)` checks a given value and gives its normal
+    form; default: True or False is needed. `honoured`: whether the option holds with every engine; where it doesn't, each
+    backend says what it can't do (see `CompilationSettings.unhonoured`).
+    """
+    return field(
+        default=default,
+        metadata={"doc": doc, "engine": engine, "coerce": coerce or coercion.flag, "honoured": honoured},
+    )
 
 
 @dataclass(frozen=True)
 class CompilationSettings:
-    """The options of one compilation. Make it with `from_options`, which checks them."""
+    """The options of one compilation. `from_options` also knows the other documented name of an option.
+
+    Raises InputError for a value of the wrong type or out of range.
+    """
 
     engine: str = option(
         "auto", "Engine to build with; 'auto' decides by the device.", engine=True, coerce=coercion.text
     )
     device: Device | None = option(
-        None, "Device to compile for; None: where the inputs are.", engine=True, coerce=coercion.device
+        None,
+        "Device, torch.device or name to compile for; None: where the inputs are.",
+        engine=True,
+        coerce=coercion.device,
     )
     enabled_precisions: frozenset[torch.dtype] = option(
         frozenset(),
         "Dtypes that engines may compute in (torch or torch_tensorrt dtypes); empty: the model's own.",
         engine=True,
         coerce=coercion.precisions,
+        honoured=False,
     )
-    truncate_double: bool = option(
-        False, "Compute in float32 where the model has float64.", engine=True, coerce=coercion.flag
-    )
+    truncate_double: bool = option(False, "Compute in float32 where the model has float64.", engine=True)
     torch_executed_ops: frozenset[str] = option(
         frozenset(), "Operators that stay in PyTorch: op objects or names.", engine=False, coerce=coercion.operators
     )
@@ -56,119 +72,167 @@ class CompilationSettings:
         5, "Fewest operations that are worth an engine.", engine=False, coerce=coercion.at_least(1)
     )
     require_full_compilation: bool = option(
-        False, "Fail, listing every reason, unless all operations go into engines.", engine=False, coerce=coercion.flag
+        False, "Fail, listing every reason, unless all operations go into engines.", engine=False
     )
     optimization_level: int | None = option(
-        None, "Builder effort from 0 to 5; None: the engine's default.", engine=True, coerce=coercion.level
+        None,
+        "Builder effort from 0 to 5; None: the engine's default.",
+        engine=True,
+        coerce=coercion.level,
+        honoured=False,
     )
     pass_through_build_failures: bool = option(
-        False,
-        "Raise what the engine's SDK raised itself, not our BuildError around it.",
-        engine=False,
-        coerce=coercion.flag,
+        False, "Raise what the engine's SDK raised itself, not our BuildError around it.", engine=False
     )
-    dryrun: bool = option(False, "Print the plan and build nothing.", engine=False, coerce=coercion.flag)
+    dryrun: bool = option(False, "Print the plan and build nothing.", engine=False)
+    debug: bool = option(False, "Log at debug level while compiling.", engine=False)
     immutable_weights: bool = option(
-        True,
-        "Engines keep the weights of compile time. False (refit) is not built yet.",
-        engine=True,
-        coerce=coercion.flag,
+        True, "Engines keep the weights of compile time; False: made to be refitted.", engine=True, honoured=False
     )
-    hardware_compatible: bool = option(
-        False, "An engine for more devices than this one, where the SDK can.", engine=True, coerce=coercion.flag
-    )
-    version_compatible: bool = option(
-        False, "An engine for later SDK versions too, where the SDK can.", engine=True, coerce=coercion.flag
-    )
+    hardware_compatible: bool = option(False, "An engine for more devices than this one.", engine=True, honoured=False)
+    version_compatible: bool = option(False, "An engine for later SDK versions too.", engine=True, honoured=False)
+
+    # One behaviour here, whatever the value.
     use_python_runtime: bool = option(
-        False, "Accepted: there is one runtime, so both values mean the same.", engine=False, coerce=coercion.flag
+        False, "Accepted; there is one runtime, so both values mean the same.", engine=False
     )
-    debug: bool = option(False, "Log at debug level while compiling.", engine=False, coerce=coercion.flag)
-    disable_tf32: bool = option(
-        False, "Keep float32 products in full precision (NVIDIA).", engine=True, coerce=coercion.flag
+    use_fast_partitioner: bool = option(
+        True, "Accepted; there is one partitioner, so both values mean the same.", engine=False
     )
+    enable_experimental_decompositions: bool = option(
+        False, "Accepted; there is one set of decompositions, so both values mean the same.", engine=False
+    )
+    assume_dynamic_shape_support: bool = option(
+        False, "Accepted; each engine says by itself what it takes with sizes that vary.", engine=False
+    )
+
+    # Of interest to TensorRT; other engines say that they can't honour them.
     workspace_size: int = option(
-        0, "Bytes of scratch memory for the builder; 0: its own choice.", engine=True, coerce=coercion.at_least(0)
+        0,
+        "Bytes of scratch memory for the builder; 0: its choice.",
+        engine=True,
+        coerce=coercion.at_least(0),
+        honoured=False,
+    )
+    disable_tf32: bool = option(False, "Multiply float32 without TF32.", engine=True, honoured=False)
+    use_fp32_acc: bool = option(False, "Add up products of float16 in float32.", engine=True, honoured=False)
+    sparse_weights: bool = option(False, "Use 2:4 sparsity in weights.", engine=True, honoured=False)
+    engine_capability: EngineCapability = option(
+        EngineCapability.STANDARD, "Flavour of engine.", engine=True, coerce=coercion.capability, honoured=False
     )
     num_avg_timing_iters: int = option(
-        1, "Runs that a builder averages over.", engine=True, coerce=coercion.at_least(1)
+        1, "Runs that the builder averages over.", engine=True, coerce=coercion.at_least(1), honoured=False
     )
     max_aux_streams: int | None = option(
-        None, "Extra CUDA streams in an engine.", engine=True, coerce=coercion.optional_count
+        None, "Most extra CUDA streams; None: the builder's choice.", engine=True, coerce=coercion.count, honoured=False
     )
-    sparse_weights: bool = option(False, "Use 2:4 sparsity in weights (NVIDIA).", engine=True, coerce=coercion.flag)
-    engine_capability: EngineCapability = option(
-        EngineCapability.STANDARD, "TensorRT's flavour of engine.", engine=True, coerce=coercion.capability
+    timing_cache_path: str | None = option(
+        None, "File that keeps timings between builds.", engine=False, coerce=coercion.optional_text, honoured=False
     )
-    given: frozenset[str] = field(default=frozenset(), compare=False)  # options that the caller set
+    tiling_optimization_level: str = option(
+        "none",
+        "Effort for tiling: 'none', 'fast', 'moderate' or 'full'.",
+        engine=True,
+        coerce=coercion.one_of("none", "fast", "moderate", "full"),
+        honoured=False,
+    )
+    l2_limit_for_tiling: int = option(
+        -1, "Bytes of L2 cache for tiling; -1: no limit.", engine=True, coerce=coercion.at_least(-1), honoured=False
+    )
+    strip_engine_weights: bool = option(False, "Engines without weights, to be refitted.", engine=True, honoured=False)
+    enable_weight_streaming: bool = option(
+        False, "Let weights stay in CPU memory and be streamed to the GPU.", engine=True, honoured=False
+    )
+    lazy_engine_init: bool = option(False, "Set engines up when all are built.", engine=False, honoured=False)
+    offload_module_to_cpu: bool = option(
+        False, "Keep the model's weights in CPU memory while building.", engine=False, honoured=False
+    )
+    dla_sram_size: int = option(
+        1 << 20, "DLA: bytes of its own fast memory.", engine=True, coerce=coercion.at_least(0), honoured=False
+    )
+    dla_local_dram_size: int = option(
+        1 << 30,
+        "DLA: bytes of host memory for intermediates.",
+        engine=True,
+        coerce=coercion.at_least(0),
+        honoured=False,
+    )
+    dla_global_dram_size: int = option(
+        1 << 29, "DLA: bytes of host memory for weights.", engine=True, coerce=coercion.at_least(0), honoured=False
+    )
+
+    def __post_init__(self) -> None:
+        for declared in dataclasses.fields(self):
+            checked = declared.metadata["coerce"](declared.name, getattr(self, declared.name))
+            object.__setattr__(self, declared.name, checked)
 
     @classmethod
     def from_options(cls, **options: object) -> CompilationSettings:
         """Settings from documented option names and their aliases.
 
-        Raises InputError for an unknown name (with the closest known one) or a value of the wrong type or range.
+        Raises InputError for an unknown name (with the closest known one), a value of the wrong type or out of range, or
+        an option that is given under two names.
         """
-        known = {declared.name: declared for declared in dataclasses.fields(cls) if "coerce" in declared.metadata}
+        known = {declared.name: declared for declared in dataclasses.fields(cls)}
         values: dict[str, object] = {}
         for name, given in options.items():
-            target, value = _resolve_alias(name, given)
+            target = _ALIASES.get(name, name)
             if target not in known:
                 raise InputError(_unknown(name, [*known, *_ALIASES]))
             if target in values:
-                raise InputError(f"Option {target!r} was given twice ({name!r} means the same).")
+                raise InputError(f"Option {target!r} was given twice; {', '.join(_names_of(target))} mean the same.")
+            value = not given if name in _NEGATED and isinstance(given, bool) else given
             values[target] = known[target].metadata["coerce"](name, value)
-        return cls(**values, given=frozenset(values))  # type: ignore[arg-type]
+        return cls(**values)  # type: ignore[arg-type]
+
+    def given(self) -> frozenset[str]:
+        """The names of the options whose value is not the default."""
+        known = dataclasses.fields(self)
+        return frozenset(declared.name for declared in known if getattr(self, declared.name) != declared.default)
 
     def is_set(self, name: str) -> bool:
-        """Whether the caller gave `name`, with a value that is not the default."""
-        declared = {known.name: known.default for known in dataclasses.fields(self)}
-        return name in self.given and getattr(self, name) != declared[name]
+        """Whether option `name` has a value that is not the default. Raises InternalError for a name of no option."""
+        if name not in {declared.name for declared in dataclasses.fields(self)}:
+            raise InternalError(
+                f"The package asked for compile option {name!r}, which does not exist; please report it."
+            )
+        return name in self.given()
+
+    def unhonoured(self, engine: str, honours: Collection[str] = ()) -> tuple[str, ...]:
+        """A sentence for each given option that not every engine honours, unless it is among those that `engine` does."""
+        return tuple(
+            f"Engine {engine!r} can't honour {declared.name}={_shown(getattr(self, declared.name))}; it is not used."
+            for declared in dataclasses.fields(self)
+            if declared.name in self.given() - set(honours) and not declared.metadata["honoured"]
+        )
 
     def engine_key(self) -> str:
         """16 hex digits of a SHA-256 over every option that changes the engine: equal keys, equal engines."""
-        parts = [
-            f"{declared.name}={_canonical(getattr(self, declared.name))}"
-            for declared in dataclasses.fields(self)
-            if declared.metadata.get("engine")
-        ]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        known = [declared for declared in dataclasses.fields(self) if declared.metadata["engine"]]
+        parts = {declared.name: _shown(getattr(self, declared.name)) for declared in known}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @classmethod
+    def explain(cls) -> str:
+        """A table of every option: name, default, what it does."""
+        known = dataclasses.fields(cls)
+        rows = [(declared.name, _shown(declared.default), declared.metadata["doc"]) for declared in known]
+        rows += [(name, "", f"Means {'not ' * (name in _NEGATED)}{target}.") for name, target in _ALIASES.items()]
+        name_width, default_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+        rows.insert(0, ("option", "default", "what it does"))
+        return "\n".join(f"{name:{name_width}}  {default:{default_width}}  {doc}" for name, default, doc in rows)
 
 
-def option_table() -> list[tuple[str, str, str]]:
-    """(name, default, what it does) of every option, in the order of declaration."""
-    return [
-        (declared.name, _canonical(declared.default), str(declared.metadata["doc"]))
-        for declared in dataclasses.fields(CompilationSettings)
-        if "doc" in declared.metadata
-    ]
-
-
-def _negated(value: object) -> object:
-    return not value if isinstance(value, bool) else value
-
-
-_ALIASES: Mapping[str, tuple[str, Callable[[object], object]]] = {
-    "truncate_long_and_double": ("truncate_double", lambda value: value),
-    "make_refittable": ("immutable_weights", _negated),
-    "capability": ("engine_capability", lambda value: value),
+_ALIASES: Mapping[str, str] = {
+    "truncate_long_and_double": "truncate_double",
+    "make_refittable": "immutable_weights",
+    "capability": "engine_capability",
 }
+_NEGATED = frozenset({"make_refittable"})
 
 # Documented elsewhere for this API, and not built here yet: a user who gives one must hear so.
 _NOT_YET = frozenset(
     {
-        *(
-            "assume_dynamic_shape_support",
-            "dla_sram_size",
-            "dla_local_dram_size",
-            "dla_global_dram_size",
-            "timing_cache_path",
-        ),
-        *(
-            "use_complex_decomposition",
-            "use_fast_partitioner",
-            "enable_experimental_decompositions",
-            "lazy_engine_init",
-        ),
         *(
             "cache_built_engines",
             "reuse_cached_engines",
@@ -176,44 +240,29 @@ _NOT_YET = frozenset(
             "engine_cache_size",
             "custom_engine_cache",
         ),
-        *("use_fp32_acc", "refit_identical_engine_weights", "strip_engine_weights", "enable_weight_streaming"),
-        *(
-            "enable_cross_compile_for_windows",
-            "tiling_optimization_level",
-            "l2_limit_for_tiling",
-            "offload_module_to_cpu",
-        ),
-        *("use_distributed_mode_trace", "enable_autocast", "autocast_low_precision_type", "autocast_excluded_nodes"),
-        *("autocast_excluded_ops", "autocast_max_output_threshold", "autocast_max_depth_of_reduction"),
-        *(
-            "autocast_calibration_dataloader",
-            "enable_resource_partitioning",
-            "cpu_memory_budget",
-            "refit",
-            "calibrator",
-        ),
-        *("dynamically_allocate_resources", "decompose_attention", "disabled_constant_fold_exclusions"),
-        *("attn_bias_is_causal", "fallback_data_dependent_ops", "allow_shape_tensors", "input_signature"),
+        *("refit_identical_engine_weights", "enable_cross_compile_for_windows", "use_distributed_mode_trace"),
+        *("enable_autocast", "autocast_low_precision_type", "autocast_excluded_nodes", "autocast_excluded_ops"),
+        *("autocast_max_output_threshold", "autocast_max_depth_of_reduction", "autocast_calibration_dataloader"),
+        *("enable_resource_partitioning", "cpu_memory_budget", "dynamically_allocate_resources"),
+        *("use_complex_decomposition", "decompose_attention", "attn_bias_is_causal", "fallback_data_dependent_ops"),
+        *("disabled_constant_fold_exclusions", "refit", "calibrator", "allow_shape_tensors", "input_signature"),
     }
 )
 
 
-def _resolve_alias(name: str, value: object) -> tuple[str, object]:
-    if name in _ALIASES:
-        target, convert = _ALIASES[name]
-        return target, convert(value)
-    return name, value
+def _names_of(target: str) -> list[str]:
+    return [repr(target), *(repr(name) for name, meant in _ALIASES.items() if meant == target)]
 
 
 def _unknown(name: str, known: list[str]) -> str:
     if name in _NOT_YET:
-        return f"{name!r} is a documented option that this version does not implement; leave it out."
+        return f"{name!r} is a documented option that this version does not implement yet; leave it out."
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else f" The options are: {', '.join(sorted(known))}."
-    return f"Unknown compile option {name!r}.{hint}"
+    return f"Unknown compile option {name!r}.{hint} torch_tensorrt.dynamo.CompilationSettings.explain() describes all."
 
 
-def _canonical(value: object) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, frozenset):
         return "{" + ", ".join(sorted(str(part) for part in value)) + "}"
     return str(value)

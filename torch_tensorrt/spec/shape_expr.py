@@ -112,7 +112,7 @@ def solve(shapes: Sequence[tuple[Sequence[int | str], Sequence[Size]]]) -> dict[
 
 def _solve_linear(expr: str, given: Size, values: dict[str, Size]) -> None:
     """Adds the one unknown of `expr` when `expr` is linear in it: a*x + b = given."""
-    unknown = symbols_in(expr) - set(values)
+    unknown = set(symbols_in(expr)) - set(values)
     if not unknown:
         return
     if len(unknown) > 1:

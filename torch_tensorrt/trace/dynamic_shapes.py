@@ -55,13 +55,11 @@ def dynamic_shapes_for(model: nn.Module, call: CallInputs) -> dict[str, object] 
     """`dynamic_shapes` for torch.export by parameter name, or None when every size is fixed.
 
     Each varying size is a symbol of its own; torch.export ties two of them only when the model needs them equal. Inputs that
-    name a size alike in `shared_dims` share one Dim.
+    name a size alike in `shared_dims` share one Dim. Raises InputError when the inputs don't fit `forward`.
     """
-    if not any(ranges_of(leaf) for _, leaf in call.leaves()):
-        return None
     shared: dict[str, object] = {}
-    marked = call.map(lambda leaf: _marks(leaf, shared))
-    return _by_parameter(model, marked)
+    marked = _by_parameter(model, call.map(lambda leaf: _marks(leaf, shared)))
+    return marked if any(ranges_of(leaf) for _, leaf in call.leaves()) else None
 
 
 def _marks(leaf: object, shared: dict[str, object]) -> object:

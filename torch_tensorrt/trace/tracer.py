@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -117,7 +118,7 @@ def _restore_lower_bounds(program: ExportedProgram, call: CallInputs) -> None:
             size = node.meta["val"].shape[dim]
             if isinstance(size, torch.SymInt) and size.node.expr.is_symbol:
                 lowest[size.node.expr] = max(low, lowest.get(size.node.expr, 0))
-    constraints: dict[object, ValueRanges] = program.range_constraints  # type: ignore[assignment]
+    constraints: dict[Any, ValueRanges[Any]] = program.range_constraints  # type: ignore[assignment]
     for symbol, low in lowest.items():
         bounds = constraints.get(symbol)
         if bounds is not None and low < 2 and bounds.lower == 2:

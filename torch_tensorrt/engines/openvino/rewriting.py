@@ -29,9 +29,18 @@ def rewrite_for_frontend(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[
                 _REWRITES.get(node.target, _leave)(node)
     results = graph.output_node().args[0]
     assert isinstance(results, tuple)
+    results = tuple(_without_copies(result) for result in results)  # the frontend can't return a tensor and its copy
     unique = list(dict.fromkeys(results))
     graph.output_node().args = (tuple(unique),)
+    graph.eliminate_dead_code()
     return fx.GraphModule(module, graph), tuple(unique.index(result) for result in results)
+
+
+def _without_copies(node: Argument) -> Argument:
+    """clone(x)  ->  x: the engine gives each of its outputs memory of its own."""
+    while isinstance(node, fx.Node) and node.target is aten.clone.default:
+        node = node.args[0]
+    return node
 
 
 def _place_arguments(node: fx.Node, overload: OpOverload) -> None:

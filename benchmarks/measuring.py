@@ -1,0 +1,79 @@
+"""Times calls in turns, so that a slow moment of the machine hits them all, and writes what was measured to results/."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeAlias
+
+RESULTS = Path(__file__).parent / "results"
+Row: TypeAlias = "dict[str, str | int | float | None]"
+
+
+def medians(calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, float]:
+    """The median seconds of each call over at most `rounds` rounds, fewer (at least 5) when `seconds` are over.
+
+    Every round calls each once; every other round in reverse order, so that none always follows the same one.
+    """
+    for call in calls.values():
+        for _ in range(3):
+            call()
+    times: dict[str, list[int]] = {name: [] for name in calls}
+    order = list(calls.items())
+    start = time.perf_counter()
+    for done in range(rounds):
+        if done >= 5 and time.perf_counter() - start > seconds:
+            break
+        for name, call in order if done % 2 else reversed(order):
+            before = time.perf_counter_ns()
+            call()
+            times[name].append(time.perf_counter_ns() - before)
+    return {name: statistics.median(values) / 1e9 for name, values in times.items()}
+
+
+def processor() -> str:
+    """The CPU's name as the system gives it."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def write_results(name: str, title: str, rows: Sequence[Row]) -> str:
+    """Writes results/<name>.json (`rows` and the machine) and results/<name>.md; gives the Markdown."""
+    versions = {package: version(package) for package in ("torch", "openvino", "transformers")}
+    record = {"cpu": processor(), "cores": len(os.sched_getaffinity(0)), "versions": versions, "rows": list(rows)}
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    told = ", ".join(f"{package} {number}" for package, number in versions.items())
+    lines = [f"# {title}", "", f"{record['cpu']}, {record['cores']} cores; {told}.", ""]
+    lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
+    lines += ["| " + " | ".join(_shown(row.get(column)) for column in columns) + " |" for row in rows]
+    text = "\n".join(lines) + "\n"
+    RESULTS.mkdir(exist_ok=True)
+    _replace(RESULTS / f"{name}.json", json.dumps(record, indent=2) + "\n")
+    _replace(RESULTS / f"{name}.md", text)
+    return text
+
+
+def _shown(value: str | int | float | None) -> str:
+    if value is None:
+        return "-"
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and abs(value) < 100
+        else f"{value:.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def _replace(path: Path, text: str) -> None:
+    new = path.with_suffix(f"{path.suffix}.new")
+    new.write_text(text)
+    os.replace(new, path)
