@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import torch_tensorrt
 
 sys.path.append(str(Path(__file__).parents[1] / "examples"))
-from efficientnet_lite0 import load_efficientnet  # noqa: E402  (found by the line above)
+from efficientnet_lite0 import load_efficientnet
 
 LATENCY_LIMIT, LOAD_LIMIT = 1.03, 0.2
 
@@ -67,6 +67,14 @@ def mlp(tiny: bool) -> nn.Module:
     return nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
 
 
+def unit_gain(model: nn.Module) -> nn.Module:
+    """Weights that keep the size of what passes through, so that no network computes with vanishing numbers."""
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            nn.init.normal_(parameter, std=(2 / parameter[0].numel()) ** 0.5)
+    return model
+
+
 def transformer_sizes(tiny: bool) -> dict[str, int]:
     """Sizes of a small transformer, or nothing: the published ones."""
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -76,23 +84,23 @@ def transformer_sizes(tiny: bool) -> dict[str, int]:
 def resnet(tiny: bool) -> nn.Module:
     """ResNet-50."""
     sizes = {"embedding_size": 8, "hidden_sizes": [8, 16, 32, 64], "depths": [1, 1, 1, 1]} if tiny else {}
-    return Tensors(hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000, **sizes)))
+    return Tensors(unit_gain(hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000, **sizes))))
 
 
 def mobilenet(tiny: bool) -> nn.Module:
     """MobileNetV2."""
-    return Tensors(hf.MobileNetV2ForImageClassification(hf.MobileNetV2Config(num_labels=1000)))
+    return Tensors(unit_gain(hf.MobileNetV2ForImageClassification(hf.MobileNetV2Config(num_labels=1000))))
 
 
 def bert(tiny: bool) -> nn.Module:
     """BERT-base."""
-    return Tensors(hf.BertModel(hf.BertConfig(**transformer_sizes(tiny))))
+    return Tensors(unit_gain(hf.BertModel(hf.BertConfig(**transformer_sizes(tiny)))))
 
 
 def vit(tiny: bool) -> nn.Module:
     """ViT-B/16."""
     sizes = {"image_size": 64, **transformer_sizes(tiny)} if tiny else {}
-    return Tensors(hf.ViTForImageClassification(hf.ViTConfig(num_labels=1000, **sizes)))
+    return Tensors(unit_gain(hf.ViTForImageClassification(hf.ViTConfig(num_labels=1000, **sizes))))
 
 
 CASES = {
@@ -114,6 +122,12 @@ def direct_call(model: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], ob
     return lambda: request.infer(arrays, share_inputs=True, share_outputs=True)
 
 
+def torch_compiled(model: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], object]:
+    """A call of the model through torch.compile."""
+    inductor = torch.compile(model)
+    return lambda: inductor(*inputs)
+
+
 def seconds_of(step: Callable[[], object]) -> tuple[float, object]:
     """Wall time and result."""
     start = time.perf_counter()
@@ -130,9 +144,13 @@ def measure(name: str, chosen: argparse.Namespace) -> Row:
         first, reference = seconds_of(lambda: model(*inputs))
         error = float((compiled(*inputs) - reference).norm() / reference.norm())
         load = load_seconds(compiled, inputs)
-        calls = {"openvino": direct_call(model, inputs), "ours": lambda: compiled(*inputs), "eager": lambda: model(*inputs)}
+        calls = {
+            "openvino": direct_call(model, inputs),
+            "ours": lambda: compiled(*inputs),
+            "eager": lambda: model(*inputs),
+        }
         if chosen.torch_compile:
-            calls["torch.compile"] = lambda inductor=torch.compile(model): inductor(*inputs)
+            calls["torch.compile"] = torch_compiled(model, inputs)
         rounds = 5_000 if first < 0.01 else 500
         times = {who: 1e3 * seconds for who, seconds in medians(calls, rounds, chosen.seconds).items()}
     return {
@@ -188,7 +206,9 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--seconds", type=float, default=30.0, help="how long to measure the latency of each model")
     parser.add_argument("--torch-compile", action="store_true", help="measure torch.compile too (needs a C++ compiler)")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks: shows that everything runs, measures nothing")
+    parser.add_argument(
+        "--tiny", action="store_true", help="tiny networks: shows that everything runs, measures nothing"
+    )
     parser.add_argument("--dry", action="store_true", help="write no results and judge nothing")
     for hidden in ("--measure", "--load", "--inputs"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)

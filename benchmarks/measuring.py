@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,18 +20,21 @@ Row: TypeAlias = "dict[str, str | int | float | None]"
 def medians(calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, float]:
     """The median seconds of each call over at most `rounds` rounds, fewer (at least 5) when `seconds` are over.
 
-    Every round calls each once; every other round in reverse order, so that none always follows the same one.
+    The order changes from round to round. Each is called twice in its turn and the second call counts: the first still pays for
+    what ran before it (caches, threads of another library that have not gone to sleep).
     """
     for call in calls.values():
         for _ in range(3):
             call()
     times: dict[str, list[int]] = {name: [] for name in calls}
-    order = list(calls.items())
+    order, shuffle = list(calls.items()), random.Random(0).shuffle
     start = time.perf_counter()
     for done in range(rounds):
         if done >= 5 and time.perf_counter() - start > seconds:
             break
-        for name, call in order if done % 2 else reversed(order):
+        shuffle(order)
+        for name, call in order:
+            call()
             before = time.perf_counter_ns()
             call()
             times[name].append(time.perf_counter_ns() - before)

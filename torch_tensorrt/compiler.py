@@ -16,6 +16,7 @@ from torch_tensorrt.contracts.partition import Partition, Plan
 from torch_tensorrt.lowering.pipeline import lower
 from torch_tensorrt.observe.log import logger, warn_once
 from torch_tensorrt.observe.progress import progress
+from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.partition.boundary import tensor_spec
 from torch_tensorrt.partition.cutter import Call, cut
 from torch_tensorrt.partition.planner import plan, require_everything_in_engines
@@ -43,6 +44,17 @@ def compile_model(
     Raises InputError, UnsupportedError or BuildError.
     """
     settings = CompilationSettings.from_options(**options)
+    with quiet_torch():
+        return _compile(model, inputs, arg_inputs, kwarg_inputs, settings)
+
+
+def _compile(
+    model: nn.Module | ExportedProgram,
+    inputs: object,
+    arg_inputs: object,
+    kwarg_inputs: Mapping[str, object] | None,
+    settings: CompilationSettings,
+) -> CompiledModule:
     if isinstance(model, ExportedProgram) and inputs is None and arg_inputs is None and not kwarg_inputs:
         return compile_program(model, None, settings)
     call = collect_inputs(inputs, arg_inputs, kwarg_inputs)

@@ -3,62 +3,58 @@
 from __future__ import annotations
 
 import logging as _logging
-from types import TracebackType
 
-from torch_tensorrt.observe.log import ROOT
+from torch_tensorrt.observe.log import GRAPHS, AtLevel
+from torch_tensorrt.observe.log import set_level as _set_level
 
-GRAPHS = _logging.DEBUG - 5
-
-
-def set_level(level: int, logger: _logging.Logger | None = None) -> None:
-    """Sets the level (a number of Python's logging module) of torch_tensorrt's logger, or of `logger`."""
-    (logger or _logging.getLogger(ROOT)).setLevel(level)
+__all__ = ["GRAPHS", "debug", "errors", "graphs", "info", "internal_errors", "set_level", "warnings"]
 
 
-class _Level:
-    level: int
+def set_level(level: int | str, logger: _logging.Logger | None = None) -> None:
+    """Sets the level (a number of Python's logging module, or its name) of torch_tensorrt's logger, or of `logger`.
 
-    def __enter__(self) -> None:
-        self._before = _logging.getLogger(ROOT).level
-        set_level(self.level)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        set_level(self._before)
+    Raises InputError when `level` is neither.
+    """
+    _set_level(level, logger)
 
 
-class internal_errors(_Level):  # noqa: N801 - the documented names from here on
-    """Only what should never happen."""
+class internal_errors(AtLevel):  # noqa: N801 - the documented names from here on
+    """`with internal_errors():` says only what should never happen."""
 
-    level = _logging.CRITICAL
-
-
-class errors(_Level):  # noqa: N801
-    """Errors."""
-
-    level = _logging.ERROR
+    def __init__(self) -> None:
+        super().__init__(_logging.CRITICAL)
 
 
-class warnings(_Level):  # noqa: N801
-    """Errors and warnings: the default."""
+class errors(AtLevel):  # noqa: N801
+    """`with errors():` says errors only."""
 
-    level = _logging.WARNING
-
-
-class info(_Level):  # noqa: N801
-    """What is compiled and built."""
-
-    level = _logging.INFO
+    def __init__(self) -> None:
+        super().__init__(_logging.ERROR)
 
 
-class debug(_Level):  # noqa: N801
-    """Every pass."""
+class warnings(AtLevel):  # noqa: N801
+    """`with warnings():` says errors and warnings, as it is by default."""
 
-    level = _logging.DEBUG
+    def __init__(self) -> None:
+        super().__init__(_logging.WARNING)
 
 
-class graphs(_Level):  # noqa: N801
-    """Graphs as well."""
+class info(AtLevel):  # noqa: N801
+    """`with info():` also says what is compiled and built."""
 
-    level = GRAPHS
+    def __init__(self) -> None:
+        super().__init__(_logging.INFO)
+
+
+class debug(AtLevel):  # noqa: N801
+    """`with debug():` also says what every pass does."""
+
+    def __init__(self) -> None:
+        super().__init__(_logging.DEBUG)
+
+
+class graphs(AtLevel):  # noqa: N801
+    """`with graphs():` also prints graphs."""
+
+    def __init__(self) -> None:
+        super().__init__(GRAPHS)

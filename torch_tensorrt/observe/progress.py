@@ -3,48 +3,103 @@
 from __future__ import annotations
 
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch_tensorrt.observe.log import logger
 
-_PATIENCE_SECONDS = 1.0
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+PATIENCE_SECONDS = 1.0
+_drawing = threading.Lock()  # held by the one bar that is on the screen
 
 
 class Steps:
-    """Counts finished steps; draws them once the patience is over."""
+    """Counts finished steps. A bar shows them from a second after the start, also while the first step still runs."""
 
     def __init__(self, title: str, total: int) -> None:
         self._title = title
         self._total = total
         self._done = 0
-        self._start = time.monotonic()
+        self._last = ""
         self._bar: Progress | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        # The stream is taken here: the work may point sys.stderr elsewhere for a while.
+        stream = sys.stderr
+        if stream is not None and stream.isatty():
+            self._timer = threading.Timer(PATIENCE_SECONDS, self._draw, (stream,))
+            self._timer.daemon = True
+            self._timer.start()
 
     def advance(self, what: str) -> None:
-        """One step is done; `what` is the next thing, shown beside the bar."""
-        self._done += 1
-        if self._bar is None and time.monotonic() - self._start > _PATIENCE_SECONDS and sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
-            self._bar.add_task(self._title, total=self._total)
-            self._bar.start()
-        if self._bar is not None:
-            self._bar.update(
-                self._bar.task_ids[0], completed=min(self._done, self._total), description=f"{self._title}: {what}"
-            )
+        """One step is done; `what` is its name, shown beside the bar."""
+        with self._lock:
+            self._done = min(self._done + 1, self._total)
+            self._last = what
+            self._update()
 
     def close(self) -> None:
-        """Removes the bar from the screen."""
+        """Removes the bar from the screen, or sees to it that it never comes."""
+        with self._lock:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._bar is not None:
+                self._bar.stop()
+                self._bar = None
+                _drawing.release()
+
+    def _draw(self, stream: TextIO) -> None:
+        with self._lock:
+            if self._closed or not _drawing.acquire(blocking=False):
+                return
+            try:
+                self._bar = _make_bar(stream)
+                task = self._bar.add_task(self._title, total=self._total)
+                self._bar.tasks[task].start_time = self._bar.get_time() - PATIENCE_SECONDS
+                self._bar.start()
+                self._update()
+            except ImportError as error:
+                _drawing.release()
+                logger("progress").info("no progress bar: rich can't be imported (%s)", error)
+            except BaseException:
+                self._bar = None
+                _drawing.release()
+                raise
+
+    def _update(self) -> None:
         if self._bar is not None:
-            self._bar.stop()
+            described = f"{self._title}: {self._last}" if self._last else self._title
+            self._bar.update(self._bar.task_ids[0], completed=self._done, description=described)
+
+
+def _make_bar(stream: TextIO) -> Progress:
+    # rich is imported only when there is something to draw: it takes longer than many a compilation.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(file=stream),
+        transient=True,
+        # Another thread draws; swapping sys.stdout from there would break a redirect_stdout() of the program's.
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Steps]:
-    """`with progress("Building engines", 3) as steps: steps.advance("part_1")`."""
+    """Shows how far a piece of work of `total` steps is: `with progress("Building engines", 3) as steps: ...`."""
     steps = Steps(title, total)
     try:
         yield steps

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+import sympy
 import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
@@ -81,8 +81,8 @@ def _is_mixed(leaves: list[object]) -> bool:
     return any(ranges_of(leaf) for leaf in leaves) and any(isinstance(leaf, torch.Tensor) for leaf in leaves)
 
 
-def _constraints(module: fx.GraphModule) -> Mapping[Any, ValueRanges[Any]]:
-    constraints: dict[Any, ValueRanges[Any]] = {}
+def _constraints(module: fx.GraphModule) -> Mapping[sympy.Symbol, ValueRanges[sympy.Expr]]:
+    constraints: dict[sympy.Symbol, ValueRanges[sympy.Expr]] = {}
     for node in module.graph.nodes:
         value = node.meta.get("val")
         for size in value.shape if node.op == "placeholder" and isinstance(value, torch.Tensor) else ():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
 
+import sympy
 import torch
 from torch import fx
 from torch.export import ExportedProgram
@@ -27,7 +27,7 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from torch_tensorrt.spec.errors import InputError
 
 
-def lift(module: fx.GraphModule, range_constraints: Mapping[Any, ValueRanges[Any]]) -> ExportedProgram:
+def lift(module: fx.GraphModule, range_constraints: Mapping[sympy.Symbol, ValueRanges[sympy.Expr]]) -> ExportedProgram:
     """The program of `module`: attributes become its first inputs, writes to buffers and inputs its first outputs.
 
     Raises InputError when the graph doesn't have torch.export's calling convention or metadata.
@@ -40,7 +40,9 @@ def lift(module: fx.GraphModule, range_constraints: Mapping[Any, ValueRanges[Any
 
 
 class _Lifting:
-    def __init__(self, module: fx.GraphModule, range_constraints: Mapping[Any, ValueRanges[Any]]) -> None:
+    def __init__(
+        self, module: fx.GraphModule, range_constraints: Mapping[sympy.Symbol, ValueRanges[sympy.Expr]]
+    ) -> None:
         self.module = module
         self.ranges = dict(range_constraints)
         self.values: dict[fx.Node, fx.Node] = {}
@@ -84,7 +86,7 @@ class _Lifting:
             graph=self.graph,
             graph_signature=ExportGraphSignature(self.inputs, self.outputs),
             state_dict=self.state,
-            range_constraints=self.ranges,  # type: ignore[arg-type]
+            range_constraints=self.ranges,
             module_call_graph=[ModuleCallEntry("", signature)],
             constants={},
         )
@@ -140,4 +142,4 @@ def _argument(leaf: object) -> ArgumentSpec:
         return TensorArgument(leaf.name)
     if isinstance(value, torch.SymInt) or (type(value) is int and leaf.op != "placeholder"):
         return SymIntArgument(leaf.name)
-    return ConstantArgument(name=leaf.name, value=value)  # type: ignore[arg-type]
+    return ConstantArgument(name=leaf.name, value=value)

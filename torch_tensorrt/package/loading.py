@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from torch_tensorrt.contracts.engine import EngineSpec
 from torch_tensorrt.contracts.engine_bytes import MAGIC, decode
 from torch_tensorrt.observe.log import logger
+from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.package.sealing import check_seal
 from torch_tensorrt.spec.errors import FileFormatError, InputError, MissingFileError
 
@@ -54,7 +55,8 @@ def _load(file: BinaryIO, name: str, extra_files: dict[str, object] | None) -> E
         _log.info("%s has no seal of torch_tensorrt.save; it is read without checking that it is unchanged.", name)
     file.seek(0)
     try:
-        program = torch.export.load(file, extra_files=extra_files)  # type: ignore[arg-type]
+        with quiet_torch():
+            program = torch.export.load(file, extra_files=extra_files)
     except Exception as error:
         raise FileFormatError(f"{name} can't be read as a saved program: {type(error).__name__}: {error}") from error
     _check_engines(program, name)

@@ -12,6 +12,7 @@ import torch
 from torch.export import ExportedProgram
 
 from torch_tensorrt.observe.log import logger
+from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.package.exporting import ExportOptions, program_of
 from torch_tensorrt.package.sealing import replacing, seal
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
@@ -64,10 +65,12 @@ def save(  # the documented signature
     call = collect_inputs(inputs, arg_inputs, kwarg_inputs) if given else None
     legacy = retrace if use_legacy_exporter is None else not use_legacy_exporter
     path = None if _is_file(file_path) else _as_path(file_path)
-    program = program_of(module, ExportOptions(call, dynamic_shapes, retrace=legacy))
+    with quiet_torch():
+        program = program_of(module, ExportOptions(call, dynamic_shapes, retrace=legacy))
     extras = {name: _as_text(name, text) for name, text in (extra_files or {}).items()}
     content = io.BytesIO()  # not the file itself: torch turns a full disk into an error without its reason
-    _write(program, content, extras, pickle_protocol)
+    with quiet_torch():
+        _write(program, content, extras, pickle_protocol)
     if path is None:
         file_path.write(content.getbuffer())  # type: ignore[union-attr]
         return
@@ -76,7 +79,7 @@ def save(  # the documented signature
 
 
 def _write(program: ExportedProgram, file: BinaryIO, extras: Mapping[str, str], protocol: int) -> None:
-    torch.export.save(program, file, extra_files=dict(extras), pickle_protocol=protocol)  # type: ignore[arg-type]
+    torch.export.save(program, file, extra_files=dict(extras), pickle_protocol=protocol)
     seal(file)
 
 

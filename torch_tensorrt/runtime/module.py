@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
+import sympy
 import torch
 from torch import fx
 from torch.utils._sympy.value_ranges import ValueRanges
@@ -18,7 +19,7 @@ from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import TensorSpec
 
-Ranges: TypeAlias = Mapping[Any, ValueRanges[Any]]
+Ranges: TypeAlias = Mapping[sympy.Symbol, ValueRanges[sympy.Expr]]
 
 
 class CompiledModule(fx.GraphModule):

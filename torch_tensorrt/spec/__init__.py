@@ -1,0 +1,1 @@
+"""What the caller says: inputs, devices, dtypes, options; the errors; and descriptions of tensors. Imports only torch."""

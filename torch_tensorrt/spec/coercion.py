@@ -90,8 +90,8 @@ def capability(name: str, given: object) -> EngineCapability:
 
 
 def precisions(name: str, given: object) -> frozenset[torch.dtype]:
-    """A dtype or several (torch, torch_tensorrt or numpy dtypes, or names), as torch dtypes that engines compute in."""
-    several = isinstance(given, (set, frozenset, list, tuple))
+    """A dtype or several (torch, torch_tensorrt or numpy dtypes, or names) as torch dtypes; None: no dtype."""
+    several = given is None or isinstance(given, (set, frozenset, list, tuple))
     return frozenset(_precision(name, member) for member in (_members(name, given) if several else (given,)))
 
 
@@ -137,7 +137,7 @@ def _operator_name(name: str, member: object) -> str:
     for part in normal.split("."):
         found = getattr(found, part, None)
     if not isinstance(found, (OpOverload, OpOverloadPacket)):
-        close = difflib.get_close_matches(normal, _operator_names(), n=1)
+        close = difflib.get_close_matches(normal, _operator_names(), n=1, cutoff=0.8)
         hint = f" Did you mean 'torch.ops.{close[0]}'?" if close else ""
         raise InputError(f"{name} holds {member!r}, which names no operator of torch.ops.{hint}")
     return str(found)

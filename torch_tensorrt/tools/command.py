@@ -55,7 +55,7 @@ def coverage(
             continue
         if console.is_terminal:
             console.print(f"{row.name} ...", end="\r")
-        results.append(measure_row(row, {"engine": engine}))
+        results.append(measure_row(row, engine))
     console.print(_table(results))
     console.print(count_whole(results))
     if write is not None:

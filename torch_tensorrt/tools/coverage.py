@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -166,29 +166,28 @@ def _tensors(tree: object) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def measure_row(row: ModelRow, options: Mapping[str, object]) -> ModelCoverage:
+def measure_row(row: ModelRow, engine: str) -> ModelCoverage:
     """Compiles a row for one batch size and for a range, and compares both with PyTorch on fresh inputs."""
     model = row.build()
     torch.manual_seed(1)
-    static = _measure(model, row.sample(BATCH), [row.sample(BATCH) for _ in range(2)], options)
+    static = _measure(model, row.sample(BATCH), [row.sample(BATCH) for _ in range(2)], engine)
     ranged = dynamic_inputs(row.sample)
-    dynamic = (
-        None if ranged is None else _measure(model, ranged, [row.sample(batch) for batch in (1, 3, 4, 8)], options)
-    )
+    dynamic = None if ranged is None else _measure(model, ranged, [row.sample(batch) for batch in (1, 3, 4, 8)], engine)
     return ModelCoverage(row.name, static, dynamic)
 
 
-def _measure(
-    model: nn.Module, described: Arguments, calls: Sequence[Arguments], options: Mapping[str, object]
-) -> Measurement:
+def _measure(model: nn.Module, described: Arguments, calls: Sequence[Arguments], engine: str) -> Measurement:
     inputs, keywords = described
     try:
-        compiled = torch_tensorrt.compile(model, arg_inputs=list(inputs), kwarg_inputs=keywords or None, **options)
+        compiled = torch_tensorrt.compile(model, arg_inputs=list(inputs), kwarg_inputs=keywords or None, engine=engine)
         with torch.no_grad():
             errors = [relative_error(compiled(*args, **kwargs), model(*args, **kwargs)) for args, kwargs in calls]
     except torch_tensorrt.TorchTensorRTError as error:
         return Measurement(failure=f"{type(error).__name__}: {error}".splitlines()[0])
     plan = compiled.plan
+    if plan is None:
+        return Measurement(failure="the compiled module carries no plan")
+    assert plan is not None
     # Only the operator: the line of code that follows it names a path of this machine.
     refusals = tuple(
         (plan.operators.get(name, name).split(" at ")[0], reason) for name, reason in plan.refusals.items()

@@ -118,7 +118,7 @@ def _restore_lower_bounds(program: ExportedProgram, call: CallInputs) -> None:
             size = node.meta["val"].shape[dim]
             if isinstance(size, torch.SymInt) and size.node.expr.is_symbol:
                 lowest[size.node.expr] = max(low, lowest.get(size.node.expr, 0))
-    constraints: dict[Any, ValueRanges[Any]] = program.range_constraints  # type: ignore[assignment]
+    constraints: dict[Any, ValueRanges[Any]] = program.range_constraints
     for symbol, low in lowest.items():
         bounds = constraints.get(symbol)
         if bounds is not None and low < 2 and bounds.lower == 2:

@@ -1,0 +1,1 @@
+"""Tests of what the caller says: inputs, devices, dtypes, options."""
