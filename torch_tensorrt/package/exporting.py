@@ -49,11 +49,11 @@ def program_of(module: object, options: ExportOptions) -> ExportedProgram:
         if any(ranges_of(leaf) for leaf in described):
             _log.warning("Both dynamic_shapes and Inputs with ranges were given; dynamic_shapes is used.")
         return _trace_again(module, options.call, options.dynamic_shapes)
+    if isinstance(module, CompiledModule) and options.call is not None:
+        _check_ranges(module, options.call)
     if _is_mixed(described):
         _log.warning("Inputs with ranges and tensors were mixed; the sizes of all of them are taken as fixed.")
         return _trace_again(module, options.call, None)
-    if isinstance(module, CompiledModule) and options.call is not None:
-        _check_ranges(module, options.call)
     if symbolic or not options.retrace:
         constraints = module.range_constraints if isinstance(module, CompiledModule) else _constraints(module)
         return lift(module, constraints)

@@ -1,0 +1,175 @@
+"""Each pass: the graph before, the graph after, and the same results."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import torch_tensorrt
+from torch_tensorrt import engines
+from torch_tensorrt.contracts.passes import LoweringPass
+from torch_tensorrt.lowering.pipeline import lower
+from torch_tensorrt.lowering.runner import run_passes
+from torch_tensorrt.spec.settings import CompilationSettings
+
+aten = torch.ops.aten
+
+
+def lowered(model: nn.Module, *args: Tensor, **options: object) -> fx.GraphModule:
+    program = torch_tensorrt.dynamo.trace(model.eval(), arg_inputs=args)
+    return lower(program, engines.backend("eager"), CompilationSettings.from_options(**options))
+
+
+def targets(module: fx.GraphModule) -> list[object]:
+    return [node.target for node in module.graph.nodes if node.op == "call_function"]
+
+
+class Folded(nn.Module):
+    def __init__(self, convolution: nn.Module, norm: nn.Module) -> None:
+        super().__init__()
+        self.convolution, self.norm = convolution, norm
+        with torch.no_grad():
+            for tensor in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+                tensor.uniform_(0.5, 2.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.convolution(x))
+
+
+CONVOLUTIONS = {
+    "1d": (nn.Conv1d(4, 6, 3), nn.BatchNorm1d(6), (2, 4, 9)),
+    "2d without bias": (nn.Conv2d(4, 6, 3, bias=False), nn.BatchNorm2d(6), (2, 4, 9, 9)),
+    "2d in groups": (nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(6), (2, 4, 9, 9)),
+    "2d transposed in groups": (nn.ConvTranspose2d(4, 6, 3, groups=2), nn.BatchNorm2d(6), (2, 4, 9, 9)),
+    "3d": (nn.Conv3d(4, 6, 3), nn.BatchNorm3d(6), (2, 4, 5, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_batch_norm_is_folded_into_the_convolution_before_it(name: str) -> None:
+    convolution, norm, shape = CONVOLUTIONS[name]
+    model = Folded(convolution, norm).eval()
+    module, x = lowered(model, torch.randn(shape)), torch.randn(shape)
+    assert targets(module) == [aten.convolution.default]
+    torch.testing.assert_close(module(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_after_a_convolution_with_another_user_stays() -> None:
+    class Shared(Folded):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = self.convolution(x)
+            return self.norm(y), y
+
+    model = Shared(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6)).eval()
+    module, x = lowered(model, torch.randn(2, 4, 9, 9)), torch.randn(2, 4, 9, 9)
+    assert aten._native_batch_norm_legit_no_training.default in targets(module)
+    for ours, eager in zip(module(x), model(x), strict=True):
+        torch.testing.assert_close(ours, eager)
+
+
+def test_what_depends_on_weights_alone_is_computed_once() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ (self.weight.exp() + torch.arange(4)).t()
+
+    model = Scaled()
+    module, x = lowered(model, torch.randn(2, 4)), torch.randn(2, 4)
+    assert targets(module) == [aten.mm.default]
+    torch.testing.assert_close(module(x), model(x))
+
+
+def test_random_numbers_and_large_expansions_are_not_folded() -> None:
+    class Large(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x + torch.rand(3), torch.ones(1, 1).expand(4096, 4096)
+
+    found = targets(lowered(Large(), torch.randn(3)))
+    assert aten.rand.default in found
+    assert aten.expand.default in found
+
+
+def test_detach_and_copies_of_computed_values_go() -> None:
+    class Copies(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x.relu().clone().detach().to(torch.float32) + 1).view(2, 3)
+
+    assert targets(lowered(Copies(), torch.randn(2, 3))) == [aten.relu.default, aten.add.Tensor, aten.view.default]
+
+
+def test_a_copy_of_an_input_stays() -> None:
+    class Copy(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.view(-1).clone()
+
+    module, x = lowered(Copy(), torch.randn(2, 3)), torch.randn(2, 3)
+    result = module(x)
+    result.zero_()
+    assert x.abs().sum() > 0
+
+
+def test_a_constant_result_is_a_copy_each_time() -> None:
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x + 1, torch.arange(3) * 2
+
+    module = lowered(Constant(), torch.randn(3))
+    module(torch.randn(3))[1].zero_()
+    assert module(torch.randn(3))[1].tolist() == [0, 2, 4]
+
+
+def test_float64_is_computed_in_float32_when_allowed_and_kept_otherwise() -> None:
+    model = nn.Linear(4, 3).double()
+    x = torch.randn(2, 4, dtype=torch.float64)
+    narrow, wide = lowered(model, x, truncate_double=True), lowered(model, x)
+    assert narrow(x).dtype == torch.float64
+    dtypes = [node.meta["val"].dtype for node in narrow.graph.nodes if node.target is aten.addmm.default]
+    assert dtypes == [torch.float32]
+    torch.testing.assert_close(narrow(x), model(x), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(wide(x), model(x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_buffer_written_in_forward_stays_written() -> None:
+    class Counter(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("count", torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.count.add_(1)
+            return x * self.count
+
+    module = lowered(Counter(), torch.ones(2))
+    assert [module(torch.ones(2))[0].item() for _ in range(3)] == [1, 2, 3]
+
+
+def test_weights_are_copies_and_tied_ones_are_copied_once() -> None:
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU(), nn.Linear(4, 4, bias=False))
+    model[2].weight = model[0].weight
+    module, x = lowered(model, torch.randn(2, 4)), torch.randn(2, 4)
+    before = module(x)
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    assert torch.equal(module(x), before)
+
+
+def test_a_failing_pass_is_named_with_those_before_it() -> None:
+    def fail(graph_module: fx.GraphModule, settings: CompilationSettings) -> bool:
+        raise KeyError("lost")
+
+    def forget(graph_module: fx.GraphModule, settings: CompilationSettings) -> bool:
+        next(node for node in graph_module.graph.nodes if node.op == "call_function").meta.clear()
+        return True
+
+    module = lowered(nn.ReLU(), torch.randn(3))
+    good = LoweringPass("good", lambda graph_module, settings: False)
+    with pytest.raises(torch_tensorrt.InternalError, match=r"'fail_here' failed after \['good'\].*lost"):
+        run_passes(copy.deepcopy(module), (good, LoweringPass("fail_here", fail)), CompilationSettings())
+    with pytest.raises(torch_tensorrt.InternalError, match=r"relu.*no meta"):
+        run_passes(module, (LoweringPass("forget", forget),), CompilationSettings())
