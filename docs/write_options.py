@@ -5,28 +5,28 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from torch_tensorrt.spec.settings import option_table
+from torch_tensorrt.dynamo import CompilationSettings
 
 HERE = Path(__file__).parent / "options.md"
 START = """# Compile options
 
 Made by `make docs` from `torch_tensorrt/spec/settings.py`; don't edit. Each is a keyword argument of `torch_tensorrt.compile` and
 `torch_tensorrt.dynamo.compile`. A name that isn't listed is an `InputError` with the closest one that is. An option that the chosen engine
-can't honour gives one warning. The options in force are in `compiled.settings`.
+can't honour gives one warning. `compiled.settings` holds those in force. `torch_tensorrt.dynamo.CompilationSettings.explain()` gives
+this table.
 
 | option | default | what it does |
 | --- | --- | --- |
 """
-END = """
-Other names for the same: `truncate_long_and_double` for `truncate_double`, `capability` for `engine_capability`, and
-`make_refittable=True` for `immutable_weights=False`.
-"""
 
 
 def options_page() -> str:
-    """The text of docs/options.md."""
-    rows = [f"| `{name}` | `{default}` | {doc} |\n" for name, default, doc in option_table()]
-    return START + "".join(rows) + END
+    """The text of docs/options.md: the table that `CompilationSettings.explain()` gives, as Markdown."""
+    heading, *lines = CompilationSettings.explain().splitlines()
+    second, third = heading.index("default"), heading.index("what it does")
+    cells = [(line[:second].strip(), line[second:third].strip(), line[third:].strip()) for line in lines]
+    rows = [f"| `{name}` | {f'`{default}`' if default else ''} | {doc} |\n" for name, default, doc in cells]
+    return START + "".join(rows)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ def dense_order(value: torch.Tensor) -> tuple[int, ...] | None:
     if free_unbacked_symbols(value):
         return None
     sizes, strides = list(value.shape), list(value.stride())
+    if any(isinstance(size, torch.SymInt) and size.node.hint is None for size in (*sizes, *strides)):
+        return None
     real = [dim for dim, size in enumerate(sizes) if not (isinstance(size, int) and size == 1)]
     if any(isinstance(sizes[dim], int) and sizes[dim] == 0 for dim in real):
         return tuple(range(len(sizes)))
@@ -40,4 +42,4 @@ def invert(order: Sequence[int]) -> tuple[int, ...]:
 
 
 def _hint(size: int | torch.SymInt) -> int:
-    return size if isinstance(size, int) else int(size.node.require_hint())
+    return size if isinstance(size, int) else int(size.node.hint)

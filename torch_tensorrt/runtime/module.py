@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import sympy
 import torch
 from torch import fx
+from torch.fx.graph import PythonCode
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from torch_tensorrt.contracts.partition import Plan

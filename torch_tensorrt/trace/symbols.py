@@ -51,8 +51,8 @@ def _typical_sizes(program: ExportedProgram, call: CallInputs | None) -> dict[st
             if isinstance(size, torch.SymInt) and size.node.expr.is_symbol:
                 if dim in ranges:
                     sizes[str(size.node.expr)] = ranges[dim][1]
-                elif size.node.has_hint():
-                    sizes.setdefault(str(size.node.expr), int(size.node.require_hint()))
+                elif size.node.hint is not None:
+                    sizes.setdefault(str(size.node.expr), int(size.node.hint))
     return sizes
 
 
