@@ -58,7 +58,7 @@ class CompiledModule(fx.GraphModule):
         made.recompile()
         return made
 
-    def recompile(self) -> Any:
+    def recompile(self) -> PythonCode:
         """Regenerates the Python code of the graph, and the short way."""
         code = super().recompile()
         if hasattr(self, "input_specs"):
