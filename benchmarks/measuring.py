@@ -52,10 +52,11 @@ def processor() -> str:
 def write_results(name: str, title: str, rows: Sequence[Row]) -> str:
     """Writes results/<name>.json (`rows` and the machine) and results/<name>.md; gives the Markdown."""
     versions = {package: version(package) for package in ("torch", "openvino", "transformers")}
-    record = {"cpu": processor(), "cores": len(os.sched_getaffinity(0)), "versions": versions, "rows": list(rows)}
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    record = {"cpu": processor(), "cores": cores, "load": load, "versions": versions, "rows": list(rows)}
     columns = list(dict.fromkeys(column for row in rows for column in row))
     told = ", ".join(f"{package} {number}" for package, number in versions.items())
-    lines = [f"# {title}", "", f"{record['cpu']}, {record['cores']} cores; {told}.", ""]
+    lines = [f"# {title}", "", f"{record['cpu']}, {cores} cores, load {load:.1f} at the end; {told}.", ""]
     lines += ["| " + " | ".join(columns) + " |", "| " + " | ".join("---" for _ in columns) + " |"]
     lines += ["| " + " | ".join(_shown(row.get(column)) for column in columns) + " |" for row in rows]
     text = "\n".join(lines) + "\n"

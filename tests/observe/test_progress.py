@@ -140,6 +140,13 @@ def test_quick_work_draws_nothing(terminal: Terminal, monkeypatch: pytest.Monkey
     assert terminal.getvalue() == ""
 
 
+def test_a_timer_that_fires_too_late_draws_nothing(terminal: Terminal) -> None:
+    steps = Steps("Building", 1)
+    steps.close()
+    steps._draw(terminal)
+    assert terminal.getvalue() == ""
+
+
 def test_the_patience_is_a_second() -> None:
     assert room.PATIENCE_SECONDS == 1.0
 
