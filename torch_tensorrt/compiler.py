@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import fx, nn
@@ -14,7 +16,7 @@ from torch_tensorrt import engines
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.partition import Partition, Plan
 from torch_tensorrt.lowering.pipeline import lower
-from torch_tensorrt.observe.log import logger, warn_once
+from torch_tensorrt.observe.log import AtLevel, logger, warn_once
 from torch_tensorrt.observe.progress import progress
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.partition.boundary import tensor_spec
@@ -44,7 +46,7 @@ def compile_model(
     Raises InputError, UnsupportedError or BuildError.
     """
     settings = CompilationSettings.from_options(**options)
-    with quiet_torch():
+    with quiet_torch(), AtLevel(logging.DEBUG) if settings.debug else nullcontext():
         return _compile(model, inputs, arg_inputs, kwarg_inputs, settings)
 
 

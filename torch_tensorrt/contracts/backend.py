@@ -48,7 +48,7 @@ class EngineBackend(ABC):
 
     def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:
         """One sentence for each option, set by the user, that this backend can't honour; warned about once."""
-        return ()
+        return settings.unhonoured(self.name)
 
     @abstractmethod
     def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:

@@ -73,7 +73,13 @@ def _marks(leaf: object, shared: dict[str, object]) -> object:
         if name is None:
             marks[dim] = Dim.DYNAMIC(min=low, max=high)
         else:
-            marks[dim] = shared.setdefault(name, Dim(name, min=low, max=high))
+            known = shared.setdefault(name, Dim(name, min=low, max=high))
+            if (known.min, known.max) != (low, high):  # type: ignore[attr-defined]
+                raise InputError(
+                    f"shared_dims: the size {name!r} has the range {low} to {high} in {leaf!r}, and another one in an Input before "
+                    "it; give all Inputs that share a size the same range."
+                )
+            marks[dim] = known
     return marks
 
 

@@ -54,7 +54,7 @@ class OpenVINOBackend(EngineBackend):
         ]
         if settings.is_set("optimization_level"):
             told.append("OpenVINO has no optimization levels; optimization_level is not used.")
-        return told
+        return [*told, *settings.unhonoured(self.name, honours={"enabled_precisions", "optimization_level"})]
 
     def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
         """Operators that OpenVINO's frontend has a rule for, in the forms that gave PyTorch's results when tested."""

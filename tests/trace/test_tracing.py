@@ -1,0 +1,57 @@
+"""Ranges become symbols; sizes are tied only when the model or the caller ties them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torch_tensorrt
+from torch_tensorrt import Input
+from torch_tensorrt.dynamo import trace
+
+
+class Pair(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return x + 1, y + 1
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+def ranged(high: int = 8, **options: object) -> Input:
+    return Input(min_shape=(1, 4), opt_shape=(2, 4), max_shape=(high, 4), **options)
+
+
+def test_equal_ranges_are_not_tied() -> None:
+    assert len(trace(Pair(), inputs=[ranged(), ranged()]).range_constraints) == 2
+
+
+def test_sizes_that_the_model_needs_equal_are_one_symbol_from_the_lower_bound_on() -> None:
+    program = trace(Sum(), inputs=[ranged(), ranged()])
+    assert [(int(bounds.lower), int(bounds.upper)) for bounds in program.range_constraints.values()] == [(1, 8)]
+    assert program.module()(torch.ones(1, 4), torch.ones(1, 4)).shape == (1, 4)
+
+
+def test_shared_dims_tie_sizes_and_must_have_one_range() -> None:
+    tied = trace(Pair(), inputs=[ranged(shared_dims={0: "batch"}), ranged(shared_dims={0: "batch"})])
+    assert len(tied.range_constraints) == 1
+    with pytest.raises(torch_tensorrt.InputError, match=r"'batch'.*another one"):
+        trace(Pair(), inputs=[ranged(shared_dims={0: "batch"}), ranged(4, shared_dims={0: "batch"})])
+
+
+def test_a_size_that_the_model_fixes_is_an_input_error() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + torch.ones(2, 4)
+
+    with pytest.raises(torch_tensorrt.InputError, match="does not work at every size"):
+        trace(Fixed(), inputs=[ranged()])
+
+
+def test_options_that_the_engine_cannot_honour_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        torch_tensorrt.compile(Sum(), inputs=[(2, 4), (2, 4)], min_block_size=1, sparse_weights=True)
+    assert len([record for record in caplog.records if "sparse_weights" in record.getMessage()]) == 1
