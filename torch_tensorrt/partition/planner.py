@@ -78,4 +78,6 @@ def _too_small(group: Group, settings: CompilationSettings) -> dict[str, str]:
 
 
 def _write_note(node: fx.Node) -> str:
+    if not node.target._schema.is_mutable:  # type: ignore[union-attr]
+        return f"{node.name} ({node.target}) checks {node.all_input_nodes[0].name!r} in PyTorch"
     return f"{node.name} ({node.target}) writes {node.all_input_nodes[0].name!r} in PyTorch after the engines have run"
