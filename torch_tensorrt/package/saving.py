@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 from collections.abc import Mapping
@@ -10,11 +11,12 @@ from typing import BinaryIO
 
 import torch
 from torch.export import ExportedProgram
+from torch.export.graph_signature import ConstantArgument, OutputKind
 
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.package.exporting import ExportOptions, program_of
-from torch_tensorrt.package.sealing import replacing, seal
+from torch_tensorrt.package.sealing import check_place, replacing, seal
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.trace.call_inputs import collect_inputs
 
@@ -65,14 +67,17 @@ def save(  # the documented signature
     call = collect_inputs(inputs, arg_inputs, kwarg_inputs) if given else None
     legacy = retrace if use_legacy_exporter is None else not use_legacy_exporter
     path = None if _is_file(file_path) else _as_path(file_path)
+    if path is not None:
+        check_place(path)  # before the work, not after it
     with quiet_torch():
         program = program_of(module, ExportOptions(call, dynamic_shapes, retrace=legacy))
+    _check_results(program)
     extras = {name: _as_text(name, text) for name, text in (extra_files or {}).items()}
     content = io.BytesIO()  # not the file itself: torch turns a full disk into an error without its reason
     with quiet_torch():
         _write(program, content, extras, pickle_protocol)
     if path is None:
-        file_path.write(content.getbuffer())  # type: ignore[union-attr]
+        _write_all(file_path, content.getbuffer())  # type: ignore[arg-type]
         return
     with replacing(path) as file:
         file.write(content.getbuffer())
@@ -81,6 +86,32 @@ def save(  # the documented signature
 def _write(program: ExportedProgram, file: BinaryIO, extras: Mapping[str, str], protocol: int) -> None:
     torch.export.save(program, file, extra_files=dict(extras), pickle_protocol=protocol)
     seal(file)
+
+
+def _write_all(file: BinaryIO, content: memoryview) -> None:
+    """An unbuffered file or pipe may take less than it is given, and say so."""
+    try:
+        while content:
+            taken = file.write(content)
+            content = content[taken if isinstance(taken, int) else len(content) :]
+    except TypeError as error:
+        raise InputError(f"{file!r} doesn't take bytes; open it for binary writing ('wb').") from error
+    except OSError as error:
+        raise InputError(
+            f"{file!r} could not be written: {error.strerror or error}; it holds an unfinished file."
+        ) from error
+
+
+def _check_results(program: ExportedProgram) -> None:
+    """PyTorch writes other constants among the results without complaint, and then can't read the file."""
+    results = [spec.arg for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]
+    for index, result in enumerate(results):
+        value = result.value if isinstance(result, ConstantArgument) else None
+        if not isinstance(value, (int, float, type(None))):
+            raise UnsupportedError(
+                f"Result {index} (of the flattened results) is the {type(value).__name__} {value!r}. A saved program gives back "
+                "tensors, sizes, numbers, truth values and None only; leave it out of the model's results."
+            )
 
 
 def _as_text(name: str, content: str | bytes) -> str:
@@ -105,7 +136,9 @@ def _as_path(given: object) -> Path:
 
 def _check_format(output_format: str) -> None:
     if output_format not in _FORMATS:
-        raise InputError(f"output_format={output_format!r} is not known; the formats are {', '.join(_FORMATS)}.")
+        near = difflib.get_close_matches(str(output_format), _FORMATS, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"output_format={output_format!r} is not known; {hint}The formats are {', '.join(_FORMATS)}.")
     if output_format != "exported_program":
         raise UnsupportedError(
             f"output_format={output_format!r} is not built yet in this version; use 'exported_program'."

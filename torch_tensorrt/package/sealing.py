@@ -29,14 +29,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises InputError naming the folder, and the system's own words, when it can't be written.
     """
-    folder = path.parent
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; give the name of a file.")
-    if not folder.is_dir():
-        raise InputError(f"The folder {str(folder)!r} doesn't exist; create it before saving {path.name!r} there.")
+    check_place(path)
     temporary = ""
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=".part")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
@@ -49,6 +45,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(FileNotFoundError):
             if temporary:
                 os.unlink(temporary)
+
+
+def check_place(path: Path) -> None:
+    """Raises InputError when `path` is a folder, or its folder isn't there or takes no new files."""
+    folder = path.parent
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder; give the name of a file.")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is a file, so {path.name!r} can't be saved in it; give another folder.")
+    if not folder.is_dir():
+        raise InputError(f"The folder {str(folder)!r} doesn't exist; create it before saving {path.name!r} there.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"The folder {str(folder)!r} can't be written to by this user; save {path.name!r} elsewhere.")
 
 
 def _umask() -> int:
@@ -91,8 +100,13 @@ def check_seal(file: BinaryIO, name: str) -> bool:
         raise FileFormatError(
             f"{name} ends with {len(comment)} bytes where {length} should be: it was cut off or changed."
         )
-    if not comment.startswith(_SEAL):
+    if not comment:
         return False
+    if not comment.startswith(_SEAL):
+        raise FileFormatError(
+            f"{name} ends with {bytes(comment[:40])!r}, which is no seal that this version reads ({_SEAL.decode()!r}): it was "
+            "written by a newer version, or changed."
+        )
     start = size - len(tail) + place
     if comment[len(_SEAL) :] != _digest(_reader(file), start).encode():
         raise FileFormatError(f"{name} was changed after it was saved (its SHA-256 is another one); save it again.")
