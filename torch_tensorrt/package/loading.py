@@ -16,6 +16,7 @@ from torch_tensorrt.contracts.engine_bytes import MAGIC, decode
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.package.sealing import check_seal
+from torch_tensorrt.runtime.op import verified
 from torch_tensorrt.spec.errors import FileFormatError, InputError, MissingFileError
 
 _log = logger("package")
@@ -51,7 +52,8 @@ def load(
 
 def _load(file: BinaryIO, name: str, extra_files: dict[str, object] | None) -> ExportedProgram:
     _check_kind(file, name)
-    if not check_seal(file, name):
+    sealed = check_seal(file, name)
+    if not sealed:
         _log.info("%s has no seal of torch_tensorrt.save; it is read without checking that it is unchanged.", name)
     file.seek(0)
     try:
@@ -59,7 +61,7 @@ def _load(file: BinaryIO, name: str, extra_files: dict[str, object] | None) -> E
             program = torch.export.load(file, extra_files=extra_files)
     except Exception as error:
         raise FileFormatError(f"{name} can't be read as a saved program: {type(error).__name__}: {error}") from error
-    _check_engines(program, name)
+    _check_engines(program, name, sealed=sealed)
     return program
 
 
@@ -94,7 +96,7 @@ def _check_kind(file: BinaryIO, name: str) -> None:
         )
 
 
-def _check_engines(program: ExportedProgram, name: str) -> None:
+def _check_engines(program: ExportedProgram, name: str, *, sealed: bool) -> None:
     holders = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs if spec.target is not None}
     for node in program.graph.nodes:
         if node.target is not _EXECUTE:
@@ -103,8 +105,9 @@ def _check_engines(program: ExportedProgram, name: str) -> None:
         constant = program.state_dict.get(target or "", program.constants.get(target or ""))
         if not isinstance(constant, torch.Tensor):
             raise FileFormatError(f"{name}: the graph calls an engine {node.args[1]!s} that the file doesn't hold.")
-        spec, _ = decode(memoryview(constant.detach().numpy()))  # type: ignore[arg-type]
+        spec, _ = decode(memoryview(constant.detach().numpy()), verify=not sealed)  # type: ignore[arg-type]
         if spec != EngineSpec.from_json(str(node.args[2])):
             raise FileFormatError(
                 f"{name}: the graph describes engine {spec.name!r} otherwise than its own header does."
             )
+        verified(constant)

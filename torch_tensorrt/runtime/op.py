@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from torch_tensorrt.contracts.engine_bytes import decode, encode
 from torch_tensorrt.runtime.input_check import InputCheck
 from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
 from torch_tensorrt.spec.shape_expr import Size, parse, solve
+
+Value = TypeVar("Value")
 
 SCHEMA = "execute_engine(Tensor[] inputs, Tensor engine, str spec) -> Tensor[]"
 
@@ -38,9 +41,39 @@ class LiveEngine:
         return self._run(inputs)
 
 
-# Address of the constant's memory -> (weak reference to the constant, live engine). The reference tells a constant from a later
-# tensor at the same address.
-_live: dict[int, tuple[weakref.ref[Tensor], LiveEngine]] = {}
+class _ByMemory(Generic[Value]):
+    """Values for tensors, by the memory they show; forgotten when the tensor is gone.
+
+    Address -> (weak reference to the tensor, value). The reference tells it from a later tensor at the same address.
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Tensor], Value]] = {}
+
+    def exact(self, tensor: Tensor) -> Value | None:
+        """The value that was put in for this very object."""
+        entry = self._entries.get(tensor.data_ptr())
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def same_memory(self, tensor: Tensor) -> Value | None:
+        """The value that was put in for this object or a living alias of it."""
+        entry = self._entries.get(tensor.data_ptr())
+        known = entry[0]() if entry is not None else None
+        return entry[1] if entry is not None and known is not None and known.numel() == tensor.numel() else None
+
+    def put(self, tensor: Tensor, value: Value) -> None:
+        address = tensor.data_ptr()
+
+        def forget(reference: weakref.ref[Tensor]) -> None:
+            entry = self._entries.get(address)
+            if entry is not None and entry[0] is reference:
+                self._entries.pop(address, None)
+
+        self._entries[address] = (weakref.ref(tensor, forget), value)
+
+
+_live: _ByMemory[LiveEngine] = _ByMemory()
+_verified: _ByMemory[bool] = _ByMemory()
 _making = threading.RLock()
 
 
@@ -50,8 +83,13 @@ def pack(engine: Engine) -> Tensor:
     This process runs `engine` itself for it, without reading the bytes back.
     """
     constant = torch.frombuffer(bytearray(encode(engine.spec, engine.to_bytes())), dtype=torch.uint8)
-    _remember(constant, LiveEngine(engine))
+    _live.put(constant, LiveEngine(engine))
     return constant
+
+
+def verified(constant: Tensor) -> None:
+    """Says that the bytes of `constant` are those that were written (its file was checked): they are not hashed again."""
+    _verified.put(constant, True)
 
 
 def live_engine(constant: Tensor, spec: str | None = None) -> LiveEngine:
@@ -60,28 +98,15 @@ def live_engine(constant: Tensor, spec: str | None = None) -> LiveEngine:
     Raises FileFormatError when the bytes are not those of an engine or contradict `spec`, EngineNotRunnable when the SDK or
     device is missing.
     """
-    entry = _live.get(constant.data_ptr())
-    if entry is not None and entry[0]() is constant:
-        return entry[1]
-    with _making:
-        entry = _live.get(constant.data_ptr())
-        known = entry[0]() if entry is not None else None
-        if entry is not None and known is not None and known.numel() == constant.numel():
-            return entry[1]  # another tensor object over the same memory, made while this thread waited or by an alias
-        live = LiveEngine(_read(constant, spec))
-        _remember(constant, live)
+    live = _live.exact(constant)
+    if live is not None:
         return live
-
-
-def _remember(constant: Tensor, live: LiveEngine) -> None:
-    address = constant.data_ptr()
-
-    def forget(reference: weakref.ref[Tensor]) -> None:
-        entry = _live.get(address)
-        if entry is not None and entry[0] is reference:
-            _live.pop(address, None)
-
-    _live[address] = (weakref.ref(constant, forget), live)
+    with _making:
+        live = _live.same_memory(constant)  # made while this thread waited, or by an alias
+        if live is None:
+            live = LiveEngine(_read(constant, spec))
+            _live.put(constant, live)
+        return live
 
 
 def _read(constant: Tensor, spec: str | None) -> Engine:
@@ -89,7 +114,8 @@ def _read(constant: Tensor, spec: str | None) -> Engine:
         raise InputError(
             f"An engine is a 1-D uint8 tensor on the CPU, not {constant.dtype} {tuple(constant.shape)} on {constant.device}."
         )
-    found, payload = decode(memoryview(constant.detach().contiguous().numpy()))  # type: ignore[arg-type]
+    data = memoryview(constant.detach().contiguous().numpy())  # type: ignore[arg-type]
+    found, payload = decode(data, verify=not _verified.same_memory(constant))
     if spec is not None and found != EngineSpec.from_json(spec):
         raise FileFormatError(
             f"The graph describes engine {found.name!r} otherwise than its own header does; the file was changed."
