@@ -14,7 +14,7 @@ from torch.export import ExportedProgram
 from torch_tensorrt.contracts.engine import EngineSpec
 from torch_tensorrt.contracts.engine_bytes import MAGIC, decode
 from torch_tensorrt.observe.log import logger
-from torch_tensorrt.observe.quiet import quiet_torch
+from torch_tensorrt.package.reading import read_program
 from torch_tensorrt.package.sealing import check_seal
 from torch_tensorrt.runtime.op import verified
 from torch_tensorrt.spec.errors import FileFormatError, InputError, MissingFileError
@@ -55,12 +55,7 @@ def _load(file: BinaryIO, name: str, extra_files: dict[str, object] | None) -> E
     sealed = check_seal(file, name)
     if not sealed:
         _log.info("%s has no seal of torch_tensorrt.save; it is read without checking that it is unchanged.", name)
-    file.seek(0)
-    try:
-        with quiet_torch():
-            program = torch.export.load(file, extra_files=extra_files)
-    except Exception as error:
-        raise FileFormatError(f"{name} can't be read as a saved program: {type(error).__name__}: {error}") from error
+    program = read_program(file, name, extra_files)
     _check_engines(program, name, sealed=sealed)
     return program
 
