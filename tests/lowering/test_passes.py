@@ -173,3 +173,23 @@ def test_a_failing_pass_is_named_with_those_before_it() -> None:
         run_passes(copy.deepcopy(module), (good, LoweringPass("fail_here", fail)), CompilationSettings())
     with pytest.raises(torch_tensorrt.InternalError, match=r"relu.*no meta"):
         run_passes(module, (LoweringPass("forget", forget),), CompilationSettings())
+
+
+@pytest.mark.parametrize(("sizes", "strides", "offset", "kept"), [
+    ((2, 3, 1), (3, 1, 3), 0, 0),  # as it was, but for the stride of the size 1
+    ((2, 3, 1), (1, 2, 1), 0, 1),
+    ((2, 3, 1), (3, 1, 1), 0, 0),
+    ((2, 2, 1), (3, 1, 1), 0, 1),
+    ((1, 3, 1), (3, 1, 1), 3, 1),
+])  # fmt: skip
+def test_as_strided_goes_only_where_it_reads_what_is_there(
+    sizes: tuple[int, ...], strides: tuple[int, ...], offset: int, kept: int
+) -> None:
+    class Strided(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + 1).as_strided(sizes, strides, offset) * 2
+
+    x = torch.randn(2, 3, 1)
+    module = lowered(Strided(), x)
+    assert targets(module).count(aten.as_strided.default) == kept
+    torch.testing.assert_close(module(x), Strided()(x))

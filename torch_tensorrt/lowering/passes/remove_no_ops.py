@@ -18,6 +18,8 @@ _VIEWS = {aten.view.default, aten._unsafe_view.default, aten.expand.default, ate
 def remove_no_ops(graph_module: fx.GraphModule, settings: CompilationSettings) -> bool:
     """y = detach(x); f(y)  ->  f(x).   Likewise alias, views to the same shape, and copies that nobody can tell from x.
 
+    Also as_strided where it gives the same elements in the same places, as PyTorch's adaptive pooling to one value has it.
+
     A copy stays when it is returned, or when what it copies is (a view of) an input or an attribute: those may be written
     to, by the caller or at the graph's end, and the copy must keep the old values.
     """
@@ -40,7 +42,20 @@ def _hands_on(node: fx.Node) -> bool:
     if node.target in _VIEWS and len(node.all_input_nodes) == 1:
         returned = any(user.op == "output" for user in node.users)
         return not returned and _same_tensor(node, source) and _is_identity(node)
+    if node.target is aten.as_strided.default:
+        returned = any(user.op == "output" for user in node.users)
+        return not returned and _same_elements(node, source)
     return False
+
+
+def _same_elements(node: fx.Node, source: fx.Node) -> bool:
+    """Same memory read in the same order; the stride of a dimension of size 1 is never used."""
+    new, old = node.meta["val"], source.meta.get("val")
+    if not isinstance(old, torch.Tensor) or _expressions(new.shape) != _expressions(old.shape):
+        return False
+    steps = zip(new.shape, new.stride(), old.stride(), strict=True)
+    used = [(str(ours), str(theirs)) for size, ours, theirs in steps if not (isinstance(size, int) and size == 1)]
+    return all(ours == theirs for ours, theirs in used) and str(new.storage_offset()) == str(old.storage_offset())
 
 
 def _is_identity(node: fx.Node) -> bool:
