@@ -32,8 +32,13 @@ class Group:
 
     name: str
     backend: str
-    nodes: tuple[fx.Node, ...]
-    operations: int  # nodes that compute something: getitem and size arithmetic don't count
+    nodes: tuple[str, ...]  # names, so that a plan keeps no graph alive
+    operators: Mapping[str, int]  # how often each occurs
+
+    @property
+    def operations(self) -> int:
+        """Nodes that compute something: getitem and size arithmetic don't count."""
+        return sum(self.operators.values())
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,8 @@ class Plan:
             + (f" ({self.backend_reason})" if self.backend_reason else "")
         ]
         for group in self.groups:
-            counts = Counter(str(node.target) for node in group.nodes if node.name in self.operators)
-            listed = ", ".join(f"{target} x{count}" if count > 1 else target for target, count in counts.most_common())
+            counts = Counter(group.operators).most_common()
+            listed = ", ".join(f"{target} x{count}" if count > 1 else target for target, count in counts)
             lines.append(f"  {group.name}: {group.operations} operations: {listed}")
         if self.refusals:
             lines.append(f"  in PyTorch: {len(self.refusals)} operations")

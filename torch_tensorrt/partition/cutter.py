@@ -46,7 +46,7 @@ def cut(graph_module: fx.GraphModule, plan: Plan, ranges: Mapping[str, Range]) -
     Nodes left to PyTorch keep their names and metadata; the calling convention stays the model's.
     """
     groups = [extract(graph_module, group) for group in plan.groups]
-    outer = _Outer(graph_module, {node: sub for sub in groups for node in sub.group.nodes})
+    outer = _Outer(graph_module, {node: sub for sub in groups for node in sub.nodes})
     calls = outer.build()
     partitions = [_partition(sub, ranges) for sub in groups]
     module = fx.GraphModule(graph_module, outer.graph, "CompiledGraph")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -35,7 +36,7 @@ def plan(
     for members in group_nodes(graph_module.graph, supported):
         group = _as_group(f"part_{len(groups)}", backend.name, members)
         if group.operations < settings.min_block_size and not settings.require_full_compilation:
-            refusals.update(_too_small(group, settings))
+            refusals.update(_too_small(group, members, settings))
         else:
             groups.append(group)
     return Plan(
@@ -69,12 +70,13 @@ def _refusal(node: fx.Node, backend: EngineBackend, settings: CompilationSetting
 
 
 def _as_group(name: str, backend: str, nodes: Sequence[fx.Node]) -> Group:
-    return Group(name, backend, tuple(nodes), sum(1 for node in nodes if is_operation(node)))
+    counts = Counter(str(node.target) for node in nodes if is_operation(node))
+    return Group(name, backend, tuple(node.name for node in nodes), counts)
 
 
-def _too_small(group: Group, settings: CompilationSettings) -> dict[str, str]:
+def _too_small(group: Group, members: Sequence[fx.Node], settings: CompilationSettings) -> dict[str, str]:
     why = f"its block of {group.operations} operation(s) is smaller than min_block_size={settings.min_block_size}"
-    return {node.name: why for node in group.nodes if is_operation(node)}
+    return {node.name: why for node in members if is_operation(node)}
 
 
 def _write_note(node: fx.Node) -> str:

@@ -13,9 +13,10 @@ from torch_tensorrt.partition.nodes import is_size, is_write
 
 @dataclass(frozen=True)
 class Subgraph:
-    """`inputs` and `outputs` are nodes of the original graph, in the order of the module's arguments and results."""
+    """`nodes`, `inputs` and `outputs` are nodes of the original graph, in the order of the module's arguments and results."""
 
     group: Group
+    nodes: tuple[fx.Node, ...]
     module: fx.GraphModule
     inputs: tuple[fx.Node, ...]
     outputs: tuple[fx.Node, ...]
@@ -30,7 +31,9 @@ class _Extraction:
     def __init__(self, source: fx.GraphModule, group: Group) -> None:
         self.source = source
         self.group = group
-        self.members = frozenset(group.nodes)
+        named = frozenset(group.nodes)
+        self.nodes = tuple(node for node in source.graph.nodes if node.name in named)
+        self.members = frozenset(self.nodes)
         self.written = {
             str(given.target)
             for node in source.graph.nodes
@@ -43,15 +46,15 @@ class _Extraction:
         self.inputs: list[fx.Node] = []
 
     def run(self) -> Subgraph:
-        for node in self.group.nodes:
+        for node in self.nodes:
             for needed in node.all_input_nodes:
                 if not is_size(needed) and needed not in self.members and not self._is_constant(needed):
                     self._add_input(needed)
-        for node in self.group.nodes:
+        for node in self.nodes:
             self._copy(node)
-        outputs = tuple(node for node in self.group.nodes if self._is_used_outside(node))
+        outputs = tuple(node for node in self.nodes if self._is_used_outside(node))
         self.graph.output(tuple(self.values[node] for node in outputs))
-        return Subgraph(self.group, fx.GraphModule(self.source, self.graph), tuple(self.inputs), outputs)
+        return Subgraph(self.group, self.nodes, fx.GraphModule(self.source, self.graph), tuple(self.inputs), outputs)
 
     def _is_constant(self, node: fx.Node) -> bool:
         return node.op == "get_attr" and str(node.target) not in self.written
