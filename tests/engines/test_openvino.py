@@ -13,6 +13,7 @@ import torch
 from suite.programs import make_partition
 from torch import Tensor
 
+import torch_tensorrt
 from engines.test_engines import SETTINGS, Net, assert_right, build
 from torch_tensorrt import engines
 from torch_tensorrt.contracts.engine import Engine
@@ -20,7 +21,7 @@ from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.engines.openvino import sdk
 from torch_tensorrt.engines.openvino.payload import read_payload, write_payload
 from torch_tensorrt.engines.openvino.wiring import Wiring
-from torch_tensorrt.spec.errors import BuildError, FileFormatError
+from torch_tensorrt.spec.errors import BuildError, FileFormatError, InputError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import TensorSpec
 
@@ -205,3 +206,14 @@ def test_the_users_module_is_not_edited() -> None:
     before = str(partition.module.graph)
     BACKEND.build(partition, SETTINGS)
     assert str(partition.module.graph) == before
+
+
+def test_whole_numbers_that_openvino_cannot_hold_are_an_error_and_not_another_number() -> None:
+    class Doubled(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flip(0) * 2
+
+    compiled = torch_tensorrt.compile(Doubled(), inputs=[torch.arange(4)], min_block_size=1)
+    with pytest.raises(InputError, match="int32"):
+        compiled(torch.tensor([1, 2, 3, 2**31]))
+    assert torch.equal(compiled(torch.arange(4)), torch.tensor([6, 4, 2, 0]))

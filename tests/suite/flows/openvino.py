@@ -120,7 +120,7 @@ REFUSED: frozenset[str] = frozenset(
 )
 _NAN = "OpenVINO's kernel does not keep NaN as PyTorch's does"
 _WHOLE = "OpenVINO divides and sums integers in float32: they are exact up to 2**24"
-_INT32 = "OpenVINO holds int64 in int32: values beyond are cut off"
+_INT32 = "OpenVINO holds int64 in int32: values beyond are an InputError when they come in"
 WRONG: Mapping[str, str] = {
     "amax of special values": _NAN,
     "amin of special values": _NAN,

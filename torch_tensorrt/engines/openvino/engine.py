@@ -18,11 +18,13 @@ from torch import Tensor
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.engines.openvino import sdk
 from torch_tensorrt.engines.openvino.wiring import Wiring
+from torch_tensorrt.spec.errors import InputError
 from torch_tensorrt.spec.shape_expr import parse, solve
 from torch_tensorrt.spec.tensor_spec import TensorSpec
 
 _SHAPES_KEPT = 256
 _SMALL = 32 * 1024  # bytes
+_INT32 = torch.iinfo(torch.int32)
 _Shapes: TypeAlias = "tuple[tuple[int, ...], ...]"
 
 
@@ -62,13 +64,19 @@ class OpenVINOEngine(Engine):
             if not _is_small(spec.outputs[place])
         )
         self._copies = plan.copies
+        self._wide = tuple(given for given, tensor in enumerate(spec.inputs) if tensor.dtype is torch.int64)
         self._sizes = tuple(tensor.sizes for tensor in spec.inputs)
         self._static = all(tensor.is_static for tensor in spec.outputs)
         self._fixed: _Shapes = tuple(tensor.shape_at("opt") for tensor in spec.outputs)
         self._known: dict[tuple[torch.Size, ...], _Shapes] = {}
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Outputs for `inputs`, in memory of their own. What OpenVINO raises passes through."""
+        """Outputs for `inputs`, in memory of their own. What OpenVINO raises passes through.
+
+        Raises InputError for an int64 tensor with values outside of int32.
+        """
+        for given in self._wide:
+            self._check_range(given, inputs[given])
         try:
             slot = self._free.pop()
         except IndexError:
@@ -88,6 +96,17 @@ class OpenVINOEngine(Engine):
             assert copied is not None
             outputs[place] = copied.detach().clone()
         return tuple(outputs)  # type: ignore[arg-type]
+
+    def _check_range(self, given: int, tensor: Tensor) -> None:
+        """OpenVINO computes int64 in int32, and would clip in silence what doesn't fit."""
+        if not tensor.numel():
+            return
+        low, high = torch.aminmax(tensor)
+        if low.item() < _INT32.min or high.item() > _INT32.max:
+            raise InputError(
+                f"Engine {self.spec.name!r}: input {self.spec.inputs[given].name!r} holds values from {low.item()} to {high.item()}; "
+                "OpenVINO computes whole numbers in int32. Run what needs them in PyTorch (torch_executed_ops) or with engine='eager'."
+            )
 
     def _new_slot(self) -> _Slot:
         request = self._compiled.create_infer_request()
