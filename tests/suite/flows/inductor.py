@@ -1,0 +1,27 @@
+"""The suite with Inductor: the rows that it refuses, and those that it gets wrong though nothing in the graph tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+BACKEND = "inductor"
+REFUSED: frozenset[str] = frozenset({"index with a scalar", "number pow tensor"})
+_NAN = "Inductor's formula for it does not treat NaN and infinities as PyTorch's kernel does"
+WRONG: Mapping[str, str] = {
+    "gelu of special values": _NAN,
+    "softshrink of special values": _NAN,
+    "floor_divide of special values": _NAN,
+}
+# Rows that are always run: each kind of work once. The others take a C++ compiler a quarter of an hour.
+FAST = (
+    "linear",
+    "softmax -1",
+    "conv2d {}",
+    "cat",
+    "slice 1:None:2",
+    "embedding",
+    "max_pool2d ceil=True",
+    "where",
+    "layer_norm",
+    "cumsum",
+)

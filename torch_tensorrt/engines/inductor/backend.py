@@ -1,0 +1,157 @@
+"""Inductor: PyTorch's own compiler, ahead of time. Any CUDA GPU with Triton, and CPUs with a C++ compiler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor, fx
+from torch._ops import OpOverload
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+from torch_tensorrt.contracts.backend import EngineBackend, Support
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.engines.inductor import sdk
+from torch_tensorrt.engines.inductor.engine import InductorEngine
+from torch_tensorrt.engines.inductor.payload import Payload, read_payload
+from torch_tensorrt.engines.inductor.programs import device_of, give_examples, input_formats, lift, write_program
+from torch_tensorrt.observe.quiet import quiet_torch
+from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable
+from torch_tensorrt.spec.settings import CompilationSettings
+
+aten = torch.ops.aten
+_HONOURED = frozenset({"immutable_weights", "disable_tf32"})
+_HALF = frozenset({torch.float16, torch.bfloat16})
+_PRODUCTS = frozenset({aten.linear.default, aten.addmm.default, aten.mm.default})
+
+
+class InductorBackend(EngineBackend):
+    """Builds partitions with AOTInductor for the CPU or GPU of this machine."""
+
+    name: ClassVar[str] = "inductor"
+    format_version: ClassVar[int] = 1
+
+    def available(self, device: torch.device) -> Support:
+        """CPUs, and CUDA GPUs where Triton is installed; both need a C++ compiler."""
+        present = self.runnable(device)
+        if not present:
+            return present
+        if device.type == "cuda" and not sdk.has_triton():
+            return Support(
+                False, "the 'inductor' engine compiles kernels with Triton, which isn't installed: pip install triton"
+            )
+        try:
+            sdk.compiler()
+        except EngineNotRunnable as error:
+            return Support(False, str(error))
+        return Support(True)
+
+    def runnable(self, device: torch.device) -> Support:
+        """CPUs and CUDA GPUs: what is compiled already needs no compiler."""
+        if device.type == "cuda" and not torch.cuda.is_available():
+            return Support(False, "PyTorch finds no CUDA GPU here")
+        return Support(
+            device.type in {"cpu", "cuda"}, f"the 'inductor' engine is used for CPUs and CUDA, not for {device}"
+        )
+
+    def unhonoured(self, settings: CompilationSettings) -> tuple[str, ...]:
+        """All that is of interest to SDKs only; precisions are the model's own."""
+        return settings.unhonoured(self.name, honours=_HONOURED)
+
+    def fingerprint(self, partition: Partition, settings: CompilationSettings) -> Mapping[str, str]:
+        """PyTorch, the target, the compiler, and whether TF32 is allowed in this process."""
+        return {
+            "torch": torch.__version__,
+            "target": sdk.target(device_of(partition)),
+            "compiler": sdk.compiler(),
+            "tf32": str(_choices(partition, settings).tf32),
+        }
+
+    def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
+        """Operators that write to no argument, draw no random numbers, and whose results have sizes known before they run."""
+        reason = _refusal(node)
+        return Support(not reason, reason)
+
+    def build(self, partition: Partition, settings: CompilationSettings) -> Engine:
+        """One package of native code. Raises BuildError with Inductor's own words."""
+        device, choices = device_of(partition), _choices(partition, settings)
+        try:
+            with quiet_torch():
+                program = lift(partition)
+                archive = write_program(program)
+                give_examples(program, partition.inputs, device)
+                package, choices = sdk.compile_package(program, choices, device)
+        except Exception as error:  # Inductor raises classes of its own and those of what it calls
+            raise BuildError(_explain(partition, error)) from error
+        spec = EngineSpec(
+            name=partition.name,
+            backend=self.name,
+            format_version=self.format_version,
+            target=sdk.target(device),
+            settings_key=settings.engine_key(),
+            inputs=partition.inputs,
+            outputs=partition.outputs,
+            versions={"torch": torch.__version__},
+        )
+        weights = {name: value for name, value in program.state_dict.items() if isinstance(value, Tensor)}
+        return InductorEngine(spec, Payload(package, archive, weights, choices, input_formats(partition)))
+
+    def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
+        """The engine from its bytes. Code from them is loaded when it is first run, and not before."""
+        return InductorEngine(spec, read_payload(blob, len(spec.inputs)))
+
+
+def _choices(partition: Partition, settings: CompilationSettings) -> sdk.Choices:
+    """Weights go into the code where the CPU's library then keeps them packed: convolutions, and products of half floats.
+
+    For products of float32 it pays off at no size that was measured (docs/decisions/0002-inductor-form.md).
+    """
+    nodes = partition.module.graph.nodes
+    packed = any(
+        node.target is aten.convolution.default or (node.target in _PRODUCTS and node.meta["val"].dtype in _HALF)
+        for node in nodes
+    )
+    frozen = packed and settings.immutable_weights and device_of(partition).type == "cpu"
+    return sdk.Choices(
+        frozen=frozen,
+        apart=not frozen,
+        refittable=not settings.immutable_weights,
+        tf32=sdk.tf32_allowed() and not settings.disable_tf32,
+    )
+
+
+def _refusal(node: fx.Node) -> str:
+    if not isinstance(node.target, OpOverload):
+        return f"{node.target} is not an operator with a schema"
+    if node.target._schema.is_mutable:
+        return f"{node.target} writes to one of its arguments"
+    if torch.Tag.nondeterministic_seeded in node.target.tags:
+        return f"{node.target} draws random numbers, and Inductor draws others than PyTorch"
+    if torch.Tag.data_dependent_output in node.target.tags or free_unbacked_symbols(node.meta.get("val")):
+        return f"the size of {node.target}'s result is known only when it has run"
+    values = [given.meta.get("val") for given in (*node.all_input_nodes, node)]
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if any(value.layout is not torch.strided for value in tensors):
+        return f"{node.target} works on a tensor that isn't dense"
+    devices = sorted({value.device.type for value in tensors if value.dim() > 0})
+    if len(devices) > 1:
+        return f"{node.target} goes from {devices[0]} to {devices[1]}, and an engine is on one device"
+    if node.target is aten.pow.Scalar and not node.meta["val"].dtype.is_floating_point:
+        return "Inductor gives a float32 result for a whole number to the power of whole numbers"
+    if node.target is aten.as_strided.default and not tensors[0].is_contiguous():
+        return "as_strided reads memory by its layout, which an engine may change"
+    return ""
+
+
+def _explain(partition: Partition, error: Exception) -> str:
+    words = f"{type(error).__name__}: {str(error).strip()}"
+    nodes = [node for node in partition.module.graph.nodes if isinstance(node.target, OpOverload)]
+    named = [node for node in nodes if str(node.target) in words] or nodes
+    listed = ", ".join(f"{node.name!r} ({node.target})" for node in named[:10]) + (", ..." if len(named) > 10 else "")
+    remedy = sorted({str(node.target) for node in named[:10]})
+    return (
+        f"Inductor refused partition {partition.name!r} with {listed}: {words}\n"
+        f"To run operators in PyTorch instead: torch_executed_ops={{{', '.join(map(repr, remedy))}}}."
+    )

@@ -1,0 +1,169 @@
+"""Native code made by AOTInductor as an Engine. It is loaded, which runs code from it, when the engine is first run."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.engines.inductor import sdk
+from torch_tensorrt.engines.inductor.payload import Payload
+from torch_tensorrt.engines.inductor.programs import FORMATS, give_examples, read_program
+from torch_tensorrt.observe.log import logger
+from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, FileFormatError, InputError, UnsupportedError
+
+_log = logger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loaded:
+    """A package in the memory of a device, and the weights that it borrows."""
+
+    loader: sdk.Loader
+    weights: Mapping[str, Tensor]
+
+
+class InductorEngine(Engine):
+    """Runs a package of native code; one copy per GPU that its inputs come from."""
+
+    def __init__(self, spec: EngineSpec, payload: Payload) -> None:
+        self.spec = spec
+        self._payload = payload
+        self._loaded: dict[torch.device, _Loaded] = {}
+        self._lock = threading.RLock()
+        tensors = (*spec.inputs, *spec.outputs)
+        self._on_gpu = any(tensor.device == "cuda" for tensor in tensors)
+        self._formats = tuple(FORMATS[name] for name in payload.formats)
+        self._exact = self._on_gpu and not payload.choices.tf32
+
+    def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Outputs for `inputs`, contiguous and in memory of their own; on a GPU on the current stream of its device.
+
+        What PyTorch raises passes through. Raises EngineNotRunnable, on the first run, when the code is for another machine
+        and can't be compiled again here, FileFormatError when it can't be loaded.
+        """
+        device = self._device(inputs) if self._on_gpu else _CPU
+        loaded = self._loaded.get(device) or self._load(device)
+        given = [_in_format(tensor, form) for tensor, form in zip(inputs, self._formats, strict=True)]
+        taken = {tensor.untyped_storage()._cdata for tensor in inputs}
+        taken.update([tensor.untyped_storage()._cdata for tensor in given])
+        if self._exact:
+            with sdk.exact_float32():
+                outputs = loaded.loader.boxed_run(given)
+        else:
+            outputs = loaded.loader.boxed_run(given)
+        return tuple([_own(output, taken) for output in outputs])
+
+    def _device(self, inputs: Sequence[Tensor]) -> torch.device:
+        devices = {tensor.device for tensor in inputs if tensor.is_cuda}
+        if len(devices) > 1:
+            raise InputError(
+                f"Engine {self.spec.name!r} was given inputs on {', '.join(sorted(map(str, devices)))}; move them to one device."
+            )
+        return devices.pop() if devices else torch.device("cuda", torch.cuda.current_device())
+
+    def _load(self, device: torch.device) -> _Loaded:
+        with self._lock:
+            found = self._loaded.get(device)
+            if found is None:
+                self._fit(device)
+                found = self._loaded[device] = self._place(device)
+            return found
+
+    def _place(self, device: torch.device) -> _Loaded:
+        payload = self._payload
+        borrows = payload.choices.apart or payload.choices.refittable
+        try:
+            loader = sdk.load_package(payload.package, device)
+            weights = {name: value.to(device) for name, value in payload.weights.items()} if borrows else {}
+            if weights:
+                sdk.load_weights(loader, weights, apart=payload.choices.apart)
+        except RuntimeError as error:
+            raise FileFormatError(
+                f"The code of engine {self.spec.name!r}, built for {_built(self.spec)}, can't be loaded: {error}"
+            ) from error
+        return _Loaded(loader, weights)
+
+    def _fit(self, device: torch.device) -> None:
+        """Compiles the program again when the code was made by another PyTorch or for another machine."""
+        here = f"{sdk.target(device)!r} with PyTorch {torch.__version__}"
+        same_torch = self.spec.versions.get("torch") == torch.__version__
+        if same_torch and sdk.runs_on(self.spec.target, device):
+            return
+        try:
+            command = sdk.compiler()
+        except EngineNotRunnable as error:
+            raise EngineNotRunnable(
+                f"Engine {self.spec.name!r} was built for {_built(self.spec)}; this is {here}. It could be compiled again here, "
+                f"but: {error} Or save the model again on a machine like this one."
+            ) from error
+        _log.warning(
+            "Engine %r was built for %s; this is %s. It is compiled again now, with %s; save it here to load it fast.",
+            self.spec.name, _built(self.spec), here, command,
+        )  # fmt: skip
+        program = self.program()
+        give_examples(program, self.spec.inputs, device)
+        try:
+            package, choices = sdk.compile_package(program, self._payload.choices, device)
+        except Exception as error:  # Inductor raises classes of its own and those of what it calls
+            raise BuildError(f"Engine {self.spec.name!r} could not be compiled again for {here}: {error}") from error
+        self._payload = dataclasses.replace(self._payload, package=package, choices=choices)
+        versions = {**self.spec.versions, "torch": torch.__version__}
+        self.spec = dataclasses.replace(self.spec, target=sdk.target(device), versions=versions)
+
+    def program(self) -> ExportedProgram:
+        """What the code was compiled from, with the weights of now. Nothing native is loaded."""
+        return read_program(memoryview(self._payload.program), self._payload.weights)
+
+    def to_bytes(self) -> bytes:
+        """The code, the program and the weights, as payload.py describes."""
+        return self._payload.write()
+
+    def refit(self, weights: Mapping[str, Tensor]) -> Engine:
+        """The engine with copies of `weights` as its constants. Nothing is compiled.
+
+        Raises UnsupportedError unless it was built with immutable_weights=False, InputError when a constant is missing or of
+        another dtype or shape.
+        """
+        if not self._payload.choices.refittable:
+            raise UnsupportedError(
+                f"Engine {self.spec.name!r} was built to keep its weights; compile the model again, with immutable_weights=False "
+                "to be able to replace them."
+            )
+        known = self._payload.weights
+        replaced = {name: _replacement(name, old, weights.get(name)) for name, old in known.items()}
+        return InductorEngine(self.spec, dataclasses.replace(self._payload, weights=replaced))
+
+
+_CPU = torch.device("cpu")
+
+
+def _built(spec: EngineSpec) -> str:
+    return f"{spec.target!r} with PyTorch {spec.versions.get('torch')}"
+
+
+def _in_format(tensor: Tensor, memory_format: torch.memory_format) -> Tensor:
+    if tensor.is_contiguous(memory_format=memory_format) and not tensor.is_neg() and not tensor.is_conj():
+        return tensor
+    return tensor.detach().resolve_neg().resolve_conj().contiguous(memory_format=memory_format)
+
+
+def _own(output: Tensor, taken: set[int]) -> Tensor:
+    storage = output.untyped_storage()._cdata
+    if storage in taken or not output.is_contiguous():
+        output = output.detach().clone(memory_format=torch.contiguous_format)
+        storage = output.untyped_storage()._cdata
+    taken.add(storage)
+    return output
+
+
+def _replacement(name: str, old: Tensor, new: Tensor | None) -> Tensor:
+    if new is None or new.dtype != old.dtype or new.shape != old.shape:
+        given = "nothing" if new is None else f"{new.dtype} {tuple(new.shape)}"
+        raise InputError(f"Weight {name!r} is {old.dtype} {tuple(old.shape)}; {given} was given to replace it.")
+    return torch.empty_strided(old.shape, old.stride(), dtype=old.dtype, device=old.device).copy_(new.detach())
