@@ -4,6 +4,7 @@ short way to its engines.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -63,7 +64,11 @@ class CompiledModule(fx.GraphModule):
         code = super().recompile()
         if hasattr(self, "input_specs"):
             door = Door(self.graph, self.input_specs)
-            run = direct_function(self)
+            # A graph that can be refitted runs from a holder of its own: calls under way when `run_as` changes the module's
+            # attributes go on with those that they began with.
+            run = direct_function(
+                self if self.settings.immutable_weights else fx.GraphModule(self, copy.deepcopy(self.graph))
+            )
             object.__setattr__(self, "_short_way", _short_way(door, run, self.graph))
         type(self).__call__ = CompiledModule._call  # type: ignore[method-assign]
         return code
@@ -73,6 +78,10 @@ class CompiledModule(fx.GraphModule):
         if short_way is None or self._forward_hooks or self._forward_pre_hooks or _is_traced():
             return torch.nn.Module.__call__(self, *args, **kwargs)
         return short_way(args, kwargs)
+
+    def run_as(self, other: CompiledModule) -> None:
+        """From the next call on runs what `other`, which has the same graph and settings, runs now. One atomic step."""
+        object.__setattr__(self, "_short_way", other.__dict__["_short_way"])
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompiledModule:
         """A copy with engines of its own bytes, which are read again on first use."""

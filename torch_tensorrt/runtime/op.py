@@ -17,8 +17,10 @@ from torch import Tensor
 
 from torch_tensorrt import engines
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
-from torch_tensorrt.contracts.engine_bytes import decode, encode
+from torch_tensorrt.contracts.engine_bytes import decode, encode_parts, with_origin
+from torch_tensorrt.contracts.origin import Origin
 from torch_tensorrt.runtime.input_check import InputCheck
+from torch_tensorrt.runtime.native import NativeEngine, native_engine, release_kernels
 from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
 from torch_tensorrt.spec.shape_expr import Size, parse, solve
 
@@ -33,11 +35,13 @@ class LiveEngine:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._run = engine.run
-        self._check = InputCheck(f"Engine {engine.spec.name!r}", engine.spec.inputs)
+        checks_itself = isinstance(engine, NativeEngine)
+        self._check = None if checks_itself else InputCheck(f"Engine {engine.spec.name!r}", engine.spec.inputs)
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """Checks the inputs and runs the engine."""
-        self._check(inputs)
+        if self._check is not None:
+            self._check(inputs)
         return self._run(inputs)
 
 
@@ -77,14 +81,24 @@ _verified: _ByMemory[bool] = _ByMemory()
 _making = threading.RLock()
 
 
-def pack(engine: Engine) -> Tensor:
+def pack(engine: Engine, origin: Origin | None = None) -> Tensor:
     """The constant that stands for `engine` in a graph: 1-D uint8 on the CPU, with the header of FORMAT.md.
 
-    This process runs `engine` itself for it, without reading the bytes back.
+    This process runs `engine` itself for it, without reading the bytes back, or what the C++ runtime makes of them.
     """
-    constant = torch.frombuffer(bytearray(encode(engine.spec, engine.to_bytes())), dtype=torch.uint8)
-    _live.put(constant, LiveEngine(engine))
+    constant = torch.frombuffer(encode_parts(engine.spec, engine.payload_parts(), origin), dtype=torch.uint8)
+    _live.put(constant, LiveEngine(native_engine(constant, engine.spec, verify=False) or engine))
     return constant
+
+
+def add_origin(constant: Tensor, origin: Origin) -> Tensor:
+    """The constant of the same engine with `origin` in its header."""
+    data = memoryview(constant.detach().numpy())  # type: ignore[arg-type]
+    made = torch.frombuffer(with_origin(data, origin), dtype=torch.uint8)
+    live = _live.exact(constant)
+    if live is not None:
+        _live.put(made, live)
+    return made
 
 
 def verified(constant: Tensor) -> None:
@@ -120,6 +134,9 @@ def _read(constant: Tensor, spec: str | None) -> Engine:
         raise FileFormatError(
             f"The graph describes engine {found.name!r} otherwise than its own header does; the file was changed."
         )
+    native = native_engine(constant, found, verify=False)
+    if native is not None:
+        return native
     backend = engines.backend(found.backend)
     if found.format_version != backend.format_version:
         raise FileFormatError(
@@ -127,10 +144,10 @@ def _read(constant: Tensor, spec: str | None) -> Engine:
             f"{backend.format_version}. Compile and save the model again."
         )
     device = torch.device(next((tensor.device for tensor in (*found.inputs, *found.outputs)), "cpu"))
-    available = backend.available(device)
-    if not available:
+    runnable = backend.runnable(device)
+    if not runnable:
         raise EngineNotRunnable(
-            f"Engine {found.name!r} needs the {found.backend!r} backend (built for {found.target}): {available.reason}."
+            f"Engine {found.name!r} needs the {found.backend!r} backend (built for {found.target}): {runnable.reason}."
         )
     return backend.from_bytes(payload, found)
 
@@ -166,7 +183,10 @@ def _without_autograd(inputs: Sequence[Tensor], engine: Tensor, spec: str) -> li
 
 
 _library = torch.library.Library("tensorrt", "FRAGMENT")
-_library.define(SCHEMA)
+if "tensorrt::execute_engine" in torch._C._dispatch_get_all_op_names():  # the C++ runtime was loaded before us
+    release_kernels()
+else:
+    _library.define(SCHEMA)
 _library.impl("execute_engine", execute_engine, "CompositeExplicitAutograd")
 _library.impl("execute_engine", _without_autograd, "Autograd")
 torch.library.register_fake("tensorrt::execute_engine", execute_engine_fake, lib=_library)
