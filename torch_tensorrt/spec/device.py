@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
@@ -12,6 +13,7 @@ from torch_tensorrt.spec.errors import InputError
 
 _NAME = re.compile(r"(?P<kind>cpu|cuda|gpu|dla)(:(?P<index>\d+))?")
 _CAPABILITY = re.compile(r"sm_?(?P<major>\d+)(?P<minor>\d)")
+_Parsed: TypeAlias = "tuple[DeviceType, int, int, tuple[tuple[int, int], ...]]"  # kind, gpu, dla core, capabilities
 
 
 @dataclass(frozen=True, init=False)
@@ -19,15 +21,15 @@ class Device:
     """A device in one of the documented forms.
 
     `Device("cuda:0")`, `Device("gpu:1")`, `Device("dla:0", allow_gpu_fallback=True)`, `Device("cpu")`,
-    `Device(torch.device("cuda"))`, `Device(gpu_id=0)`, `Device(dla_core=1)`, and `Device("sm_89")` for a compute
-    capability that this machine needn't have. Raises InputError for anything else.
+    `Device(torch.device("cuda"))`, `Device(gpu_id=0)`, `Device(dla_core=1)`, and `Device("sm_89")` or `Device("sm_86,sm_89")`
+    for compute capabilities that this machine needn't have. Raises InputError for anything else.
     """
 
     device_type: DeviceType = DeviceType.UNKNOWN
     gpu_id: int = -1
     dla_core: int = -1
     allow_gpu_fallback: bool = False
-    compute_capability: tuple[int, int] | None = None
+    compute_capabilities: tuple[tuple[int, int], ...] = ()
 
     def __init__(
         self,
@@ -42,15 +44,20 @@ class Device:
             )
         if not isinstance(allow_gpu_fallback, bool):
             raise InputError(f"allow_gpu_fallback={allow_gpu_fallback!r}: True or False is needed.")
-        kind, gpu, core, capability = _parse(args[0]) if args else _by_index(gpu_id, dla_core)
+        kind, gpu, core, capabilities = _parse(args[0]) if args else _by_index(gpu_id, dla_core)
         for name, value in (
             ("device_type", kind),
             ("gpu_id", gpu),
             ("dla_core", core),
             ("allow_gpu_fallback", allow_gpu_fallback),
-            ("compute_capability", capability),
+            ("compute_capabilities", capabilities),
         ):
             object.__setattr__(self, name, value)
+
+    @property
+    def compute_capability(self) -> tuple[int, int] | None:
+        """The first of the compute capabilities; None where none was named."""
+        return self.compute_capabilities[0] if self.compute_capabilities else None
 
     def torch_device(self) -> torch.device:
         """The torch.device that tensors for this target are on; nothing is asked of the machine."""
@@ -81,26 +88,27 @@ class Device:
         return cls(f"cuda:{torch.cuda.current_device()}") if torch.cuda.is_available() else cls("cpu")
 
 
-def _by_index(gpu_id: int | None, dla_core: int | None) -> tuple[DeviceType, int, int, None]:
+def _by_index(gpu_id: int | None, dla_core: int | None) -> _Parsed:
     if gpu_id is None and dla_core is None:
         raise InputError("Device needs a name such as 'cuda:0', or gpu_id / dla_core.")
     for name, index in (("gpu_id", gpu_id), ("dla_core", dla_core)):
         if index is not None and (isinstance(index, bool) or not isinstance(index, int) or index < 0):
             raise InputError(f"{name}={index!r}: an integer of at least 0 is needed.")
     kind = DeviceType.GPU if dla_core is None else DeviceType.DLA
-    return kind, 0 if gpu_id is None else gpu_id, -1 if dla_core is None else dla_core, None
+    return kind, 0 if gpu_id is None else gpu_id, -1 if dla_core is None else dla_core, ()
 
 
-def _parse(given: object) -> tuple[DeviceType, int, int, tuple[int, int] | None]:
+def _parse(given: object) -> _Parsed:
     text = str(given).lower() if isinstance(given, (str, torch.device)) else ""
-    capability = _CAPABILITY.fullmatch(text)
-    if capability:
-        return DeviceType.GPU, 0, -1, (int(capability["major"]), int(capability["minor"]))
+    capabilities = [_CAPABILITY.fullmatch(part.strip()) for part in text.split(",")]
+    if all(capabilities):
+        pairs = {(int(part["major"]), int(part["minor"])) for part in capabilities if part}
+        return DeviceType.GPU, 0, -1, tuple(sorted(pairs))
     match = _NAME.fullmatch(text)
     if not match:
         raise InputError(f"{given!r} is not a device; known forms are 'cpu', 'cuda:0', 'gpu:0', 'dla:0' and 'sm_89'.")
     index = int(match["index"] or 0)
     kind = DeviceType._from(match["kind"])
     if kind is DeviceType.CPU:
-        return kind, -1, -1, None
-    return (kind, 0, index, None) if kind is DeviceType.DLA else (kind, index, -1, None)
+        return kind, -1, -1, ()
+    return (kind, 0, index, ()) if kind is DeviceType.DLA else (kind, index, -1, ())

@@ -1,0 +1,8 @@
+"""The documented `torch_tensorrt.dynamo.conversion` names, and `converts`: our own shorter form of a converter."""
+
+from __future__ import annotations
+
+from torch_tensorrt.engines.tensorrt.converters import converts
+from torch_tensorrt.engines.tensorrt.users import ConversionContext, ConverterPriority, dynamo_tensorrt_converter
+
+__all__ = ["ConversionContext", "ConverterPriority", "converts", "dynamo_tensorrt_converter"]

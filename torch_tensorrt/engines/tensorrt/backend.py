@@ -1,0 +1,96 @@
+"""TensorRT and TensorRT-RTX: a partition becomes a network, operator by operator, and the network a plan.
+
+Both are this code; what differs is in sdk.py and configuring.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+
+from torch_tensorrt.contracts.backend import EngineBackend, Support
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.engines.tensorrt import sdk
+from torch_tensorrt.engines.tensorrt.build import define, serialize
+from torch_tensorrt.engines.tensorrt.configuring import HONOURED, target
+from torch_tensorrt.engines.tensorrt.converters import converts
+from torch_tensorrt.engines.tensorrt.engine import TensorRTEngine
+from torch_tensorrt.spec.errors import EngineNotRunnable
+from torch_tensorrt.spec.settings import CompilationSettings
+
+
+class _NetworkBackend(EngineBackend):
+    """What both have in common. `name` is that of the package that builds and runs the engines."""
+
+    format_version: ClassVar[int] = 1
+
+    def available(self, device: torch.device) -> Support:
+        """Where the package can be imported (and, for TensorRT, a GPU is there)."""
+        try:
+            sdk.load(self.name)
+        except EngineNotRunnable as error:
+            return Support(False, str(error))
+        return Support(True)
+
+    def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
+        """Operators that a layer of TensorRT does in one."""
+        return converts.whole()
+
+    def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:
+        """Options that have no meaning to this SDK; those that it refuses are errors of the build."""
+        told = list(settings.unhonoured(self.name, honours=HONOURED))
+        if self.name == "tensorrt_rtx" and settings.is_set("timing_cache_path"):
+            told.append("TensorRT-RTX measures no timings when it builds; timing_cache_path is not used.")
+        return told
+
+    def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
+        """Operators with a converter that takes the node."""
+        converter, reason = converts.find(node, settings)
+        return Support(converter is not None, reason)
+
+    def build(self, partition: Partition, settings: CompilationSettings) -> Engine:
+        """One plan. Raises BuildError with the SDK's own words, UnsupportedError, InputError or InternalError."""
+        chosen = sdk.load(self.name)
+        plan = serialize(define(chosen, partition, settings), settings)
+        spec = EngineSpec(
+            name=partition.name,
+            backend=self.name,
+            format_version=self.format_version,
+            target=target(chosen, settings),
+            settings_key=settings.engine_key(),
+            inputs=partition.inputs,
+            outputs=partition.outputs,
+            versions={self.name: chosen.version, "torch": torch.__version__},
+        )
+        return TensorRTEngine(spec, plan)
+
+    def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
+        """The engine of a plan; nothing is deserialised before its first run, so that any machine can hold it."""
+        return TensorRTEngine(spec, blob)
+
+
+class TensorRTBackend(_NetworkBackend):
+    """Builds with the package `tensorrt`, 10 or 11, on and for the GPU of this machine."""
+
+    name: ClassVar[str] = "tensorrt"
+
+    def available(self, device: torch.device) -> Support:
+        """Where `tensorrt` can be imported and a GPU is present."""
+        found = super().available(device)
+        if found and not torch.cuda.is_available():
+            return Support(
+                False, "TensorRT builds on a GPU, and none is here; engine='tensorrt_rtx' builds without one"
+            )
+        return found
+
+
+class TensorRTRTXBackend(_NetworkBackend):
+    """Builds with the package `tensorrt_rtx`, on any x86-64 CPU, for compute capabilities 7.5, 8.x and 12.x."""
+
+    name: ClassVar[str] = "tensorrt_rtx"
+    builds_for_capabilities: ClassVar[bool] = True

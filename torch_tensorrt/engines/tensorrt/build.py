@@ -1,0 +1,187 @@
+"""A partition as a network, and a network as a plan."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.engines.tensorrt.configuring import Configuration, configure
+from torch_tensorrt.engines.tensorrt.converters import convert_node, converts
+from torch_tensorrt.engines.tensorrt.converters.registry import is_varying
+from torch_tensorrt.engines.tensorrt.converters.sizes import convert_size, is_size_node
+from torch_tensorrt.engines.tensorrt.monitoring import BuildProgress
+from torch_tensorrt.engines.tensorrt.net import Net
+from torch_tensorrt.engines.tensorrt.sdk import ITensor, Native, Sdk, Words, listen
+from torch_tensorrt.spec.errors import BuildError, InputError, InternalError, TorchTensorRTError
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A finished network: outputs in the order of the partition's, inputs named as in its TensorSpecs."""
+
+    net: Net
+    builder: Native
+    partition: Partition
+
+
+def output_names(partition: Partition) -> list[str]:
+    """The engine's names for its outputs: "output0", ... ("output0_" where an input has that name)."""
+    taken = {spec.name for spec in partition.inputs}
+    names = []
+    for place in range(len(partition.outputs)):
+        name = f"output{place}"
+        while name in taken:
+            name += "_"
+        names.append(name)
+    return names
+
+
+def define(sdk: Sdk, partition: Partition, settings: CompilationSettings) -> Definition:
+    """The network of `partition`. Raises BuildError with the SDK's words and the node, InternalError when ours is wrong."""
+    builder = sdk.builder()
+    net = Net(sdk, builder, settings, partition.name)
+    values: dict[fx.Node, Any] = {}
+    specs = iter(partition.inputs)
+    for node in partition.module.graph.nodes:
+        if node.op == "placeholder":
+            values[node] = net.input(next(specs))
+        elif node.op == "get_attr":
+            values[node] = fx.graph_module._get_attr(partition.module, str(node.target))
+        elif node.op == "output":
+            _mark_outputs(net, node, values, partition)
+        else:
+            net.node = node
+            values[node] = _convert(net, node, values, settings)
+    return Definition(net, builder, partition)
+
+
+def _convert(net: Net, node: fx.Node, values: Mapping[fx.Node, Any], settings: CompilationSettings) -> object:
+    if node.target is operator.getitem:
+        return values[node.args[0]][node.args[1]]  # type: ignore[index]
+    if is_size_node(node):
+        return convert_size(net, node, values.__getitem__)
+    converter, reason = converts.find(node, settings)
+    if converter is None:
+        raise BuildError(f"{node.name!r} ({node.target}) can't go into a TensorRT engine: {reason}.")
+    try:
+        made = convert_node(net, node, converter, values.__getitem__)
+    except TorchTensorRTError:
+        raise
+    except Exception as error:
+        raise InternalError(
+            f"The converter of {node.name!r} ({node.target}) failed: {type(error).__name__}: {error}. Please report this; "
+            f'torch_executed_ops={{"{node.target}"}} runs the operator in PyTorch.'
+        ) from error
+    _check(net, node, made)
+    return made
+
+
+def _check(net: Net, node: fx.Node, made: Any) -> None:
+    """The SDK's own inference of types and shapes has to agree with PyTorch's."""
+    expected = node.meta.get("val")
+    pairs = zip(made, expected, strict=False) if isinstance(expected, (tuple, list)) else [(made, expected)]
+    for tensor, value in pairs:
+        if tensor is None or not isinstance(value, Tensor):
+            continue
+        shape, wanted = net.shape(tensor), [-1 if is_varying(size) else int(size) for size in value.shape]
+        same = len(shape) == len(wanted) and all(a == b or a == -1 for a, b in zip(shape, wanted, strict=True))
+        if not same or net.dtype(tensor) is not value.dtype:
+            raise InternalError(
+                f"The converter of {node.name!r} ({node.target}) gives {net.dtype(tensor)} {list(shape)} and PyTorch "
+                f"{value.dtype} {list(value.shape)} (-1: varies). Please report this; "
+                f'torch_executed_ops={{"{node.target}"}} runs the operator in PyTorch.'
+            )
+
+
+def _mark_outputs(net: Net, node: fx.Node, values: Mapping[fx.Node, Any], partition: Partition) -> None:
+    results = node.args[0]
+    assert isinstance(results, (tuple, list))
+    net.node = None
+    marked = {spec.name for spec in partition.inputs}
+    for name, result in zip(output_names(partition), results, strict=True):
+        assert isinstance(result, fx.Node)
+        value = values[result]
+        tensor: ITensor = net.weight(result, value) if isinstance(value, Tensor) else value
+        if tensor.name in marked:  # an input, or an output already: each output is a tensor of its own
+            tensor = net.layer("identity", tensor)
+        net.output(tensor, name)
+        marked.add(name)
+
+
+def serialize(definition: Definition, settings: CompilationSettings) -> bytes:
+    """The plan, exactly as the SDK writes it.
+
+    Raises BuildError with the SDK's words, UnsupportedError for an option that this SDK can't honour, InputError for a size
+    without an upper bound.
+    """
+    net, partition = definition.net, definition.partition
+    configuration = configure(net.sdk, definition.builder, settings)
+    if any(not spec.is_static for spec in partition.inputs):
+        _add_profile(definition, configuration)
+    with BuildProgress(f"Building {partition.name} with {net.sdk.title}") as progress, listen() as words:
+        configuration.config.progress_monitor = net.sdk.progress_monitor(progress)
+        plan = definition.builder.build_serialized_network(net.network, configuration.config)
+        progress.raise_interruption()
+    if plan is None:
+        raise BuildError(_explain(definition, words))
+    configuration.save_timing_cache()
+    return bytes(plan)
+
+
+def _add_profile(definition: Definition, configuration: Configuration) -> None:
+    profile = definition.builder.create_optimization_profile()
+    for spec in definition.partition.inputs:
+        _require_bounds(spec, definition.net.sdk)
+        if not spec.is_static:
+            profile.set_shape(spec.name, *(spec.shape_at(point) for point in ("min", "opt", "max")))
+    with listen() as words:
+        if configuration.config.add_optimization_profile(profile) < 0:
+            raise BuildError(
+                f"{definition.net.sdk.title} refused the ranges of partition {definition.partition.name!r}, "
+                f"{[f'{spec.name}: {spec.shape}' for spec in definition.partition.inputs]}: {words}"
+            )
+
+
+def _require_bounds(spec: TensorSpec, sdk: Sdk) -> None:
+    for place, size in enumerate(spec.shape):
+        if isinstance(size, Dim) and size.max is None:
+            raise InputError(
+                f"{sdk.title} needs an upper bound for each size; dimension {place} of {spec.name!r} ({size.expr}) has none. "
+                "Give one: Input(min_shape=..., opt_shape=..., max_shape=...) or torch.export.Dim(name, min=..., max=...)."
+            )
+
+
+def _explain(definition: Definition, words: Words) -> str:
+    """The nodes whose layers the SDK's words name, or all operators of the partition."""
+    said = str(words)
+    nodes = [
+        node
+        for node in definition.partition.module.graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload) and not is_size_node(node)
+    ]
+    named: Sequence[fx.Node] = [node for node in nodes if _mentions(said, node.name)] or nodes
+    listed = ", ".join(f"{node.name!r} ({node.target})" for node in named[:10]) + (", ..." if len(named) > 10 else "")
+    remedy = ", ".join(sorted({f'"{node.target}"' for node in named[:10]}))
+    return (
+        f"{definition.net.sdk.title} refused partition {definition.partition.name!r} with {listed}: {said}\n"
+        f"To run operators in PyTorch instead: torch_executed_ops={{{remedy}}}."
+    )
+
+
+def _mentions(said: str, name: str) -> bool:
+    # Layers are called "name", "name.2", ...; tensors "name:0".
+    start = said.find(name)
+    while start >= 0:
+        before, after = said[start - 1 : start], said[start + len(name) : start + len(name) + 1]
+        if not (before.isalnum() or before == "_" or after.isalnum() or after == "_"):
+            return True
+        start = said.find(name, start + 1)
+    return False
