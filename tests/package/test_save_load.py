@@ -141,9 +141,3 @@ def test_a_program_that_torch_saved_loads_as_well() -> None:
     torch.export.save(torch.export.export(nn.Linear(3, 2), (torch.ones(1, 3),)), file)
     file.seek(0)
     assert torch_tensorrt.load(file).module()(torch.ones(1, 3)).shape == (1, 2)
-
-
-@pytest.mark.parametrize("output_format", ["torchscript", "aot_inductor"])
-def test_formats_of_later_versions_say_so(output_format: str) -> None:
-    with pytest.raises(torch_tensorrt.UnsupportedError, match="not built yet"):
-        torch_tensorrt.save(net("eager", RANGE), io.BytesIO(), output_format=output_format)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import torch_tensorrt
-from torch_tensorrt.package.expressions import check_expression, check_guard
+from torch_tensorrt.archives.expressions import check_expression, check_guard
 from torch_tensorrt.spec.errors import FileFormatError
 
 Members = dict[str, bytes]

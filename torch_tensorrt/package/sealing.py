@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import struct
 import tempfile
@@ -16,6 +17,11 @@ from typing import BinaryIO
 
 from torch_tensorrt.spec.errors import FileFormatError, InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows: what a killed process left behind stays there
+    fcntl = None  # type: ignore[assignment]
+
 # A zip archive's last record: signature, 16 bytes of counts and offsets, the length of the comment that follows.
 _LAST_RECORD = struct.Struct("<4s16sH")
 _SEAL = b"torch_tensorrt 1 sha256 "
@@ -25,14 +31,16 @@ _CHUNK = 2**20
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file object whose contents replace `path` when the block ends well; nothing is left behind when it doesn't.
+    """A file object whose contents replace `path` when the block ends well; nothing is left behind when it doesn't. What a
+    process that was killed in this left behind beside `path` is removed.
 
     Raises InputError naming the folder, and the system's own words, when it can't be written.
     """
     check_place(path)
-    temporary = ""
+    temporary, held = "", -1
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        _remove_abandoned(path)
+        handle, temporary, held = _make_temporary(path)
         with os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
@@ -45,6 +53,36 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(FileNotFoundError):
             if temporary:
                 os.unlink(temporary)
+        if held >= 0:
+            os.close(held)
+
+
+def _make_temporary(path: Path) -> tuple[int, str, int]:
+    """(descriptor, name, descriptor that holds the lock); the lock says that the process which writes the file is alive."""
+    while True:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        if fcntl is None:
+            return handle, temporary, -1
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(handle).st_nlink:  # it wasn't removed between the two
+            return handle, temporary, os.dup(handle)
+        os.close(handle)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes unfinished files of `path` whose writers are gone: nobody holds their locks."""
+    if fcntl is None:
+        return
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.part")
+    for found in [entry for entry in os.scandir(path.parent) if ours.fullmatch(entry.name)]:
+        with contextlib.suppress(OSError):  # held by a living process, gone by now, or not ours to remove
+            handle = os.open(found.path, os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.unlink(found.path)
+            finally:
+                os.close(handle)
 
 
 def check_place(path: Path) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import torch_tensorrt
+from torch_tensorrt.tools.build_runtime import build_runtime
 from torch_tensorrt.tools.coverage import (
     ModelCoverage,
     cells,
@@ -20,11 +21,16 @@ from torch_tensorrt.tools.coverage import (
     rows_from_file,
     write_text,
 )
+from torch_tensorrt.tools.inspect import inspect
 
 
 @click.group()
 def main() -> None:
     """Tools around compiled PyTorch models."""
+
+
+main.add_command(inspect)
+main.add_command(build_runtime)
 
 
 @main.command()
