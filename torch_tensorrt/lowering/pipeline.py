@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.passes import LoweringPass
+from torch_tensorrt.lowering.decomposing import decompose_nodes
 from torch_tensorrt.lowering.decompositions import decomposition_table
 from torch_tensorrt.lowering.passes.fold_batch_norm import fold_batch_norm
 from torch_tensorrt.lowering.passes.fold_constants import fold_constants
@@ -41,18 +42,35 @@ LAST: Sequence[LoweringPass] = (
 
 
 def lower(program: ExportedProgram, backend: EngineBackend, settings: CompilationSettings) -> fx.GraphModule:
-    """The program decomposed, with weights as attributes, and taken through the shared passes and the backend's own.
+    """`decompose`, then `lower_decomposed`."""
+    return lower_decomposed(decompose(program, backend, settings), backend, settings)
+
+
+def decompose(program: ExportedProgram, backend: EngineBackend, settings: CompilationSettings) -> fx.GraphModule:
+    """The program in core ATen, plus what the backend wants whole, with the program's own weights as attributes."""
+    table = decomposition_table(backend.keep_whole(settings))
+    graph_module = decompose_nodes(program, table)
+    if graph_module is None:
+        whole = program.run_decompositions(table).module(check_guards=False)
+        assert isinstance(whole, fx.GraphModule)
+        graph_module = whole
+    _describe_attributes(graph_module)
+    return graph_module
+
+
+def lower_decomposed(
+    graph_module: fx.GraphModule, backend: EngineBackend, settings: CompilationSettings, *, own: bool = True
+) -> fx.GraphModule:
+    """`graph_module`, edited in place, after the shared passes and the backend's own.
 
     Buffers that the model writes in forward stay attributes with an `aten.copy_` at the graph's end. Weights and buffers are
-    copies: later changes of the model don't reach what is compiled, and running that doesn't change the model.
+    copies: later changes of the model don't reach what is compiled, and running that doesn't change the model. With
+    `own=False` those that no pass changed are still the program's own; the caller copies what it keeps.
     """
-    decomposed = program.run_decompositions(decomposition_table(backend.keep_whole(settings)))
-    graph_module = decomposed.module(check_guards=False)
-    assert isinstance(graph_module, fx.GraphModule)
-    _describe_attributes(graph_module)
-    _own_weights(graph_module)
+    theirs = {tensor.untyped_storage()._cdata for _, _, tensor in _named_tensors(graph_module)} if own else set()
     check_graph(graph_module)
     run_passes(graph_module, (*SHARED, *backend.passes(settings), *LAST), settings)
+    _keep_read_weights(graph_module, theirs)
     return graph_module
 
 
@@ -64,16 +82,33 @@ def _describe_attributes(graph_module: fx.GraphModule) -> None:
             node.meta["val"] = from_root(graph_module, str(node.target))
 
 
-def _own_weights(graph_module: fx.GraphModule) -> None:
-    """Gives the module copies of its tensors; one that stands under several names is copied once."""
+def _named_tensors(graph_module: fx.GraphModule) -> list[tuple[torch.nn.Module, str, torch.Tensor]]:
+    return [
+        (owner, name, tensor)
+        for owner in graph_module.modules()
+        for name, tensor in {**owner._parameters, **owner._buffers, **vars(owner)}.items()
+        if isinstance(tensor, torch.Tensor)
+    ]
+
+
+def _keep_read_weights(graph_module: fx.GraphModule, theirs: set[int]) -> None:
+    """Makes a buffer of each tensor that a graph reads, a copy if its storage is among `theirs`; drops all others.
+
+    A tensor that stands under several names is copied once.
+    """
+    read = {
+        (id(owner.get_submodule(str(node.target).rpartition(".")[0])), str(node.target).rpartition(".")[2])
+        for owner in graph_module.modules()
+        if isinstance(owner, fx.GraphModule)
+        for node in owner.graph.find_nodes(op="get_attr")
+    }
     copies: dict[int, torch.Tensor] = {}
-    for owner in graph_module.modules():
-        named = {**owner._parameters, **owner._buffers, **vars(owner)}
-        for name, tensor in named.items():
-            if isinstance(tensor, torch.Tensor):
-                if id(tensor) not in copies:
-                    copies[id(tensor)] = tensor.detach().clone()
-                owner._parameters.pop(name, None)
-                owner._buffers.pop(name, None)
-                vars(owner).pop(name, None)
-                owner.register_buffer(name, copies[id(tensor)])
+    for owner, name, tensor in _named_tensors(graph_module):
+        owner._parameters.pop(name, None)
+        owner._buffers.pop(name, None)
+        vars(owner).pop(name, None)
+        if (id(owner), name) in read:
+            if id(tensor) not in copies:
+                plain = tensor.detach()
+                copies[id(tensor)] = plain.clone() if plain.untyped_storage()._cdata in theirs else plain
+            owner.register_buffer(name, copies[id(tensor)])
