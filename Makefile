@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint check slow bench docs
+.PHONY: install demo test lint check slow fuzz kill bench docs
 
 install: $(VENV)/.stamp
 
@@ -11,7 +11,7 @@ install: $(VENV)/.stamp
 $(VENV)/.stamp: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,test]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[demo,rtx,test]"
 	touch $@
 
 demo: install
@@ -29,6 +29,13 @@ check: lint test
 
 slow: install
 	$(BIN)/python -m pytest -m "slow and not gpu"
+
+# 10,000 damaged files, loaded and run: minutes. FILES=500 for fewer.
+fuzz: install
+	$(BIN)/python tests/package/fuzzing.py --files $(or $(FILES),10000)
+
+kill: install
+	KILLS=50 $(BIN)/python -m pytest tests/package/test_kill.py
 
 bench: install
 	$(BIN)/python benchmarks/overhead.py

@@ -26,10 +26,13 @@ LEVELS = {
     "spec": 0,
     "observe": 1,
     "contracts": 2,
+    "archives": 2,
     "engines": 3,  # the registry, engines/__init__.py
     **dict.fromkeys(("trace", "lowering", "partition", "runtime"), 4),
     "engines.*": 4,
     "package": 5,
+    "refitting": 5,
+    "caching": 5,
     "compiler": 6,
     **dict.fromkeys(("_compile", "dynamo", "ts", "fx", "logging"), 7),
     "": 8,  # torch_tensorrt/__init__.py
@@ -40,26 +43,34 @@ LEVELS = {
 BUDGETS = {
     "__init__.py _compile.py __main__.py": 350,
     "compiler.py": 200,
-    "spec": 1450,  # design 900: the checks and normal forms of option values and Inputs are half of it
+    "spec": 1500,  # design 900: the checks and normal forms of option values and Inputs are half of it
     "contracts": 750,
+    "archives": 450,  # not in the design: what is looked at before PyTorch reads a program
     "observe logging.py": 300,
     "trace": 450,  # design 350: the ranges of symbols are read here too
     "lowering": 1500,
     "partition": 700,  # design 500: sizes are computed again inside each partition
-    "engines/__init__.py": 50,
+    "engines/__init__.py": 55,  # design 50: a line for each engine
     "engines/eager": 200,  # design 120: its bytes are an exported program, made and checked here
-    "engines/openvino": 1500,  # design 500: each operator form found wrong is refused or rewritten here
-    "engines/inductor": 500,
+    "engines/openvino": 1850,  # design 500: operator forms found wrong are refused or rewritten; representations to refit
+    "engines/inductor": 1000,  # design 500: the program and weights travel with the code, to be rebuilt and refitted
     "engines/tensorrt": 3900,
     "runtime": 900,
-    "package": 700,
+    "package": 3000,  # design 700: three formats, and files are screened, inspected and described here
+    "refitting": 550,  # issue 3: weights that change; the graphs are compared in words here
+    "caching": 750,  # not in the design: key, format, folder and hook of the engine cache
     "dynamo": 300,
     "ts": 400,
     "fx": 300,
 }
-CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 12_000, 400, 60, 40, 0.03, 6
+# The core: design 12,000. Since then: three output formats, the engine cache, refitting, files that are screened, inductor.
+CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 19_000, 400, 60, 40, 0.03, 6
 # The documented signatures of the public verbs, which are not ours to shorten.
-LONG_SIGNATURES = {"_compile.py:compile", "package/saving.py:save", "dynamo/__init__.py:compile"}
+LONG_SIGNATURES = {
+    *("_compile.py:compile", "package/saving.py:save", "dynamo/__init__.py:compile"),
+    "dynamo/_refit.py:refit_module_weights",
+    "engines/tensorrt/converters/convolution.py:convolution",  # a converter has its operator's arguments
+}
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

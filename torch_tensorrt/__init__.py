@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from torch_tensorrt import dynamo, logging
+from torch_tensorrt import dynamo, logging, runtime
 from torch_tensorrt._compile import compile
+from torch_tensorrt.package.inspecting import EngineReport, FileReport, inspect_file
 from torch_tensorrt.package.loading import load
 from torch_tensorrt.package.saving import save
 from torch_tensorrt.runtime.module import CompiledModule
@@ -19,8 +20,9 @@ from torch_tensorrt.spec.errors import (
     UnsupportedError,
 )
 from torch_tensorrt.spec.input import Input
+from torch_tensorrt.spec.version import VERSION
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "BuildError",
@@ -29,7 +31,9 @@ __all__ = [
     "DeviceType",
     "EngineCapability",
     "EngineNotRunnable",
+    "EngineReport",
     "FileFormatError",
+    "FileReport",
     "Input",
     "InputError",
     "InternalError",
@@ -40,8 +44,10 @@ __all__ = [
     "compile",
     "dtype",
     "dynamo",
+    "inspect_file",
     "load",
     "logging",
     "memory_format",
+    "runtime",
     "save",
 ]

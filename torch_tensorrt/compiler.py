@@ -13,15 +13,17 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 
 from torch_tensorrt import engines
+from torch_tensorrt.caching.reuse import place_for
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.partition import Partition, Plan
-from torch_tensorrt.lowering.pipeline import lower
+from torch_tensorrt.lowering.pipeline import decompose, lower_decomposed
 from torch_tensorrt.observe.log import AtLevel, logger, warn_once
 from torch_tensorrt.observe.progress import progress
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.partition.boundary import tensor_spec
 from torch_tensorrt.partition.cutter import Call, cut
 from torch_tensorrt.partition.planner import plan, require_everything_in_engines
+from torch_tensorrt.refitting.recording import keep_record, make_record, remember_program, with_origin
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.runtime.op import pack
 from torch_tensorrt.spec.errors import BuildError, InputError
@@ -32,6 +34,7 @@ from torch_tensorrt.trace.symbols import SymbolRange, symbol_ranges
 from torch_tensorrt.trace.tracer import trace
 
 _log = logger("compiler")
+_AUTOMATIC = {"cpu": "openvino", "cuda": "inductor"}  # device of the inputs -> engine="auto"
 
 
 def compile_model(
@@ -71,7 +74,9 @@ def compile_program(program: ExportedProgram, call: CallInputs | None, settings:
     for told in backend.unhonoured(settings):
         warn_once(f"{backend.name}: {told}", told)
     ranges = symbol_ranges(program, call)
-    lowered = lower(program, backend, settings)
+    decomposed = decompose(program, backend, settings)
+    template = None if settings.immutable_weights else remember_program(program, decomposed)
+    lowered = lower_decomposed(decomposed, backend, settings)
     planned = plan(lowered, backend, settings, device=device, reason=reason)
     if settings.require_full_compilation:
         require_everything_in_engines(planned)
@@ -79,13 +84,17 @@ def compile_program(program: ExportedProgram, call: CallInputs | None, settings:
     if settings.dryrun:
         print(planned)
         return CompiledModule.wrap(lowered, specs, planned, settings, program.range_constraints)
+    record = None if settings.immutable_weights else make_record(lowered, template, backend, settings)
     pieces = cut(lowered, planned, ranges)
+    built = []
     with progress(f"Building {backend.name} engines", len(pieces.calls)) as steps:
         for piece in pieces.calls:
-            constant, spec = _build(backend, piece, settings)
-            pieces.install(piece, constant, spec)
+            built.append(_build(backend, piece, settings))
             steps.advance(piece.partition.name)
+    for piece, (constant, spec) in zip(pieces.calls, with_origin(built, record), strict=True):
+        pieces.install(piece, constant, spec)
     compiled = CompiledModule.wrap(pieces.outer, specs, planned, settings, program.range_constraints)
+    keep_record(compiled, record)
     _summarise(planned, time.perf_counter() - start)
     return compiled
 
@@ -96,17 +105,22 @@ def choose_backend(program: ExportedProgram, settings: CompilationSettings) -> t
     Raises InputError when the engine that was asked for is not available for the device.
     """
     device = settings.device.torch_device() if settings.device is not None else _device_of(program)
+    capabilities = settings.device.compute_capabilities if settings.device is not None else ()
     name, reason = settings.engine, "engine= asked for it"
     if name == "auto" and os.environ.get("TORCH_TENSORRT_ENGINE"):
         name, reason = os.environ["TORCH_TENSORRT_ENGINE"], "TORCH_TENSORRT_ENGINE asked for it"
+    elif name == "auto" and capabilities:
+        name, reason = "tensorrt_rtx", "device= names a compute capability"
     elif name == "auto":
-        if device.type != "cpu":
+        if device.type not in _AUTOMATIC:
             raise InputError(
-                f"No engine of this version builds for {device}; the CPU is what it compiles for. Move the model and its inputs "
-                "there, or ask for engine='eager'."
+                f"No engine of this version builds for {device}; {' and '.join(_AUTOMATIC)} are what it compiles for. Move the "
+                "model and its inputs there, or ask for engine='eager'."
             )
-        name, reason = "openvino", "the inputs are on the CPU"
+        name, reason = _AUTOMATIC[device.type], f"the inputs are on {device.type}"
     backend = engines.backend(name)
+    if capabilities and backend.builds_for_capabilities:
+        device = _device_of(program)  # the target needn't be here: the tensors are where they are
     available = backend.available(device)
     if not available:
         raise InputError(
@@ -129,6 +143,10 @@ def _input_specs(graph_module: fx.GraphModule, ranges: Mapping[str, SymbolRange]
 
 
 def _build(backend: EngineBackend, piece: Call, settings: CompilationSettings) -> tuple[torch.Tensor, str]:
+    place = place_for(piece.partition, backend, settings)  # in the engine cache
+    kept = place.find() if place is not None else None
+    if kept is not None:
+        return kept
     try:
         engine = backend.build(piece.partition, settings)
     except BuildError as error:
@@ -136,7 +154,10 @@ def _build(backend: EngineBackend, piece: Call, settings: CompilationSettings) -
             raise error.__cause__ from None
         raise
     _log.info("built %s: %s", piece.partition.name, _described(piece.partition))
-    return pack(engine), engine.spec.to_json()
+    constant = pack(engine)
+    if place is not None:
+        place.keep(constant)
+    return constant, engine.spec.to_json()
 
 
 def _described(partition: Partition) -> str:

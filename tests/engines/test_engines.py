@@ -54,7 +54,7 @@ def assert_right(given: tuple[Tensor, ...], x: Tensor, n: Tensor) -> None:
 
 
 def test_an_unknown_engine_is_an_input_error_that_names_the_known_ones() -> None:
-    with pytest.raises(InputError, match="eager, openvino"):
+    with pytest.raises(InputError, match=r"eager, .*openvino"):
         engines.backend("openvimo")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,9 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "tiling_optimization_level": "none",
         "l2_limit_for_tiling": -1,
         "timing_cache_path": None,
+        "engine_cache_dir": None,
+        "engine_cache_size": 5368709120,
+        "custom_engine_cache": None,
         "torch_executed_ops": frozenset(),
         "torch_executed_modules": frozenset(),
     }
@@ -130,7 +134,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "misspelt": ({"min_blok_size": 1}, r"min_blok_size.*Did you mean 'min_block_size'\?.*explain\(\)"),
     "misspelt alias": ({"make_refitable": True}, r"Did you mean 'make_refittable'"),
     "nothing like it": ({"zzz": 1}, r"'zzz'.*options are: .*min_block_size.*workspace_size"),
-    "not built yet": ({"cache_built_engines": True}, r"cache_built_engines.*does not implement yet"),
+    "not built yet": ({"use_distributed_mode_trace": True}, r"use_distributed_mode_trace.*does not implement yet"),
+    "cache that can't save": ({"custom_engine_cache": {}}, r"custom_engine_cache=\{\}.*save\(hash, blob\)"),
+    "cache folder by number": ({"engine_cache_dir": 3}, r"engine_cache_dir=3"),
+    "negative cache": ({"engine_cache_size": -1}, r"engine_cache_size=-1.*at least 0"),
     "not built yet, at its default": ({"enable_autocast": False}, r"enable_autocast.*does not implement yet"),
     "two names at once": ({"truncate_double": True, "truncate_long_and_double": True}, r"'truncate_double' was given twice"),
     "engine by number": ({"engine": 3}, r"engine=3"),
@@ -233,6 +240,9 @@ OTHER_VALUES: dict[str, Any] = {
     "dla_sram_size": 7,
     "dla_local_dram_size": 7,
     "dla_global_dram_size": 7,
+    "engine_cache_dir": "cache",
+    "engine_cache_size": 7,
+    "custom_engine_cache": SimpleNamespace(save=print, load=print),
 }
 
 
@@ -256,6 +266,13 @@ def test_only_what_steers_the_pipeline_leaves_the_engine_as_it_is() -> None:
         ),
         *("pass_through_build_failures", "use_python_runtime", "use_fast_partitioner", "assume_dynamic_shape_support"),
         *("enable_experimental_decompositions", "timing_cache_path", "lazy_engine_init", "offload_module_to_cpu"),
+        *(
+            "cache_built_engines",
+            "reuse_cached_engines",
+            "engine_cache_dir",
+            "engine_cache_size",
+            "custom_engine_cache",
+        ),
     }
 
 

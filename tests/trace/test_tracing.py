@@ -55,3 +55,34 @@ def test_options_that_the_engine_cannot_honour_are_named_once(caplog: pytest.Log
     for _ in range(2):
         torch_tensorrt.compile(Sum(), inputs=[(2, 4), (2, 4)], min_block_size=1, sparse_weights=True)
     assert len([record for record in caplog.records if "sparse_weights" in record.getMessage()]) == 1
+
+
+def test_one_tensor_given_twice_is_two_inputs() -> None:
+    twice = torch.ones(2, 4)
+    a, b = torch.randn(2, 4), torch.randn(2, 4)
+    assert torch.equal(trace(Sum(), inputs=[twice, twice]).module()(a, b), Sum()(a, b))
+
+
+def test_a_weight_given_as_an_input_stays_an_input() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.weight
+
+    model = Scale()
+    assert torch.equal(trace(model, inputs=[model.weight]).module()(torch.full((4,), 3.0)), torch.full((4,), 3.0))
+
+
+def test_a_number_taken_out_of_a_tensor_has_no_bounds_and_does_not_matter() -> None:
+    class Times(nn.Module):
+        def forward(self, x: Tensor, number: Tensor) -> Tensor:
+            return x * number.item() + 1
+
+    given = (torch.ones(4), torch.tensor(3))
+    compiled = torch_tensorrt.compile(
+        Times(), inputs=[torch.ones(4), torch.tensor(2)], engine="eager", min_block_size=1
+    )
+    assert torch.equal(compiled(*given), Times()(*given))

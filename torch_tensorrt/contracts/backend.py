@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,10 +33,16 @@ class EngineBackend(ABC):
 
     name: ClassVar[str]  # written into saved files
     format_version: ClassVar[int]  # of the payload that to_bytes() writes
+    # Whether it builds for the compute capabilities of device="sm_89", wherever the model's tensors are.
+    builds_for_capabilities: ClassVar[bool] = False
 
     @abstractmethod
     def available(self, device: torch.device) -> Support:
         """Whether the SDK is importable and can build for `device`. Imports the SDK, at most."""
+
+    def runnable(self, device: torch.device) -> Support:
+        """Whether an engine that is built already can run on `device` here; for most SDKs, where it can also be built."""
+        return self.available(device)
 
     def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
         """Operators that the backend wants undecomposed."""
@@ -57,6 +63,14 @@ class EngineBackend(ABC):
     @abstractmethod
     def build(self, partition: Partition, settings: CompilationSettings) -> Engine:
         """Builds one partition. Raises BuildError with the SDK's own words and the nodes concerned."""
+
+    def fingerprint(self, partition: Partition, settings: CompilationSettings) -> Mapping[str, str] | None:
+        """What `build` depends on besides `partition`, `settings` and this backend's own source, as name -> value.
+
+        That is the versions of the SDK, the target that it builds for here, and whatever else of the process or machine
+        changes the engine. None, the default: unknown, so that engines of this backend are never taken from a cache.
+        """
+        return None
 
     @abstractmethod
     def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:

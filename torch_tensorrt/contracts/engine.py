@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
+from torch.export import ExportedProgram
 
 from torch_tensorrt.spec.errors import FileFormatError, UnsupportedError
 from torch_tensorrt.spec.tensor_spec import Json, TensorSpec, specs_from_json, specs_to_json
@@ -109,8 +110,27 @@ class Engine(ABC):
     def to_bytes(self) -> bytes:
         """The payload that the backend's `from_bytes` reads. No pickle."""
 
-    def refit(self, weights: Mapping[str, Tensor]) -> None:
-        """Replaces weights by name. Raises UnsupportedError where the engine can't."""
+    def program(self) -> ExportedProgram | None:
+        """What the engine computes, for formats that compile it themselves; None where an engine doesn't keep it.
+
+        Takes the tensors of `spec.inputs` by position and returns a tuple of those of `spec.outputs`.
+        """
+        return None
+
+    def payload_parts(self) -> Sequence[bytes | memoryview]:
+        """The payload in parts, for engines that can spare their weights a copy: `to_bytes` is these one after the other."""
+        return (self.to_bytes(),)
+
+    def refit(self, weights: Mapping[str, Tensor]) -> Engine:
+        """A new engine like this one with other weights; this one goes on as it was, also in threads that run it meanwhile.
+
+        `weights` holds every constant of the engine under the name that the partition's graph gave it (the target of its
+        get_attr node), in the same dtype and shape; names that the engine doesn't know are not its own and are passed over.
+        The new engine owns copies: later changes of the tensors don't reach it, and its `to_bytes` holds the new weights.
+        Only engines built with `immutable_weights=False` need to be able to do this.
+
+        Raises UnsupportedError where the engine can't, InputError when a constant is missing or of another dtype or shape.
+        """
         raise UnsupportedError(
             f"Engines of the {self.spec.backend!r} backend can't be refitted; compile the model again."
         )

@@ -6,10 +6,13 @@ import hashlib
 import json
 import platform
 import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from torch_tensorrt.contracts.engine import EngineSpec
+from torch_tensorrt.contracts.origin import Origin
 from torch_tensorrt.spec.errors import FileFormatError
 from torch_tensorrt.spec.tensor_spec import Json
 
@@ -18,22 +21,36 @@ MAGIC = b"TRTANYWH"
 VERSION = 1
 _PREFIX = struct.Struct("<8sII")  # magic, format version, length of the JSON header
 _LONGEST_HEADER = 16 * 2**20
+LONGEST_START = _PREFIX.size + _LONGEST_HEADER + 64  # bytes that hold every header
 _ALIGNMENT = 64  # SDKs map the payload in place
 _FIELDS = {"spec": dict, "python": str, "torch": str, "payload_bytes": int, "sha256": str}
+_ORIGIN = "origin"  # a field that one engine of a refittable module has beside these
 
 
 def encode(spec: EngineSpec, payload: bytes) -> bytes:
     """Magic, format version, header length, JSON header, zeros up to a multiple of 64 bytes, payload."""
+    return bytes(encode_parts(spec, (payload,)))
+
+
+def encode_parts(spec: EngineSpec, parts: Sequence[bytes | memoryview], origin: Origin | None = None) -> bytearray:
+    """The same for a payload in parts, which are copied once; `origin` goes into the header."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    start = encode_start(spec, sum(map(len, parts)), digest.hexdigest(), origin)
+    return bytearray().join((start, *parts))
+
+
+def encode_start(spec: EngineSpec, payload_bytes: int, sha256: str, origin: Origin | None = None) -> bytes:
+    """All that stands before a payload of that length and hash."""
     header: dict[str, Json] = {
         "spec": json.loads(spec.to_json()),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "payload_bytes": len(payload),
-        "sha256": hashlib.sha256(payload).hexdigest(),
+        "payload_bytes": payload_bytes,
+        "sha256": sha256,
     }
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    start = _PREFIX.pack(MAGIC, VERSION, len(text)) + text
-    return start + b"\0" * (-len(start) % _ALIGNMENT) + payload
+    return _start(header if origin is None else {**header, _ORIGIN: origin.to_record()})
 
 
 def decode(data: memoryview, *, verify: bool = True) -> tuple[EngineSpec, memoryview]:
@@ -57,6 +74,47 @@ def decode(data: memoryview, *, verify: bool = True) -> tuple[EngineSpec, memory
             f"The bytes of engine {spec.name!r} were changed after they were written; save the model again."
         )
     return spec, payload
+
+
+@dataclass(frozen=True)
+class Header:
+    """An engine's header: its spec, the versions that wrote it, and the length and hash that its payload should have."""
+
+    spec: EngineSpec
+    python: str
+    torch: str
+    payload_bytes: int
+    sha256: str
+
+
+def decode_header(data: memoryview) -> Header:
+    """The header alone; `data` is at least the engine's start. The payload is not looked at.
+
+    Raises FileFormatError when the bytes are not the start of an engine that this version reads.
+    """
+    record, _ = _read_header(data)
+    spec = EngineSpec.from_record(record["spec"])
+    size = record["payload_bytes"]
+    assert isinstance(size, int)
+    return Header(spec, str(record["python"]), str(record["torch"]), size, str(record["sha256"]))
+
+
+def read_origin(data: memoryview) -> Origin | None:
+    """How the model was made, if this engine's header tells. Raises FileFormatError as `decode_header` does."""
+    record, _ = _read_header(data)
+    return Origin.from_record(record[_ORIGIN]) if _ORIGIN in record else None
+
+
+def with_origin(data: memoryview, origin: Origin) -> bytearray:
+    """The same engine with `origin` in its header; the payload is not looked at."""
+    record, start = _read_header(data)
+    return bytearray().join((_start({**record, _ORIGIN: origin.to_record()}), data[start:]))
+
+
+def _start(header: dict[str, Json]) -> bytes:
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    start = _PREFIX.pack(MAGIC, VERSION, len(text)) + text
+    return start + b"\0" * (-len(start) % _ALIGNMENT)
 
 
 def _read_header(data: memoryview) -> tuple[dict[str, Json], int]:
@@ -87,7 +145,7 @@ def _parse(text: bytes) -> dict[str, Json]:
         header = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The engine's header is not JSON: {error}") from error
-    if not isinstance(header, dict) or set(header) != set(_FIELDS):
+    if not isinstance(header, dict) or set(header) - {_ORIGIN} != set(_FIELDS):
         raise FileFormatError(f"The engine's header needs exactly the fields {sorted(_FIELDS)}.")
     for key, kind in _FIELDS.items():
         if type(header[key]) is not kind:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from torch.export import ExportedProgram
 
 from torch_tensorrt.compiler import compile_model
+from torch_tensorrt.dynamo._refit import refit_module_weights
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.trace.tracer import trace
 
-__all__ = ["CompilationSettings", "CompiledModule", "compile", "trace"]
+__all__ = ["CompilationSettings", "CompiledModule", "compile", "refit_module_weights", "trace"]
 
 
 def compile(

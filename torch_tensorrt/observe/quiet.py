@@ -9,7 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_torch() -> Iterator[None]:
-    """Hides torch.export's own use of what PyTorch deprecates (copying a LeafSpec, in 2.13); all other warnings pass."""
+    """Hides PyTorch's own use of what it deprecates (copying a LeafSpec, in 2.13) and its advice against TorchScript, which the
+    user asked for; all other warnings pass.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)`", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is deprecated", category=DeprecationWarning)
         yield

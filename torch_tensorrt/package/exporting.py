@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sympy
@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from torch_tensorrt.observe.log import logger
+from torch_tensorrt.package.describing import input_specs
 from torch_tensorrt.package.lifting import lift
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
@@ -37,24 +38,37 @@ class ExportOptions:
 def program_of(module: object, options: ExportOptions) -> ExportedProgram:
     """The program to write for `module`.
 
-    Raises InputError for a module that wasn't compiled, or for inputs that the compiled ranges don't hold.
+    Raises InputError for a module that wasn't compiled, or for sizes that the module doesn't take.
     """
+    described = [leaf for _, leaf in options.call.leaves()] if options.call is not None else []
+    asked = [_Asked(f"{leaf!r:.200}", *_bounds(leaf)) for leaf in described if isinstance(leaf, (Input, torch.Tensor))]
+    by_inputs = options.call is not None and options.dynamic_shapes is None
+    if isinstance(module, CompiledModule) and by_inputs:
+        _check_ranges([spec for spec in module.input_specs if spec is not None], asked)  # before the work
+    program = _program(module, options, described)
+    specs = input_specs(program)
+    if isinstance(module, CompiledModule) and options.dynamic_shapes is not None:
+        _check_ranges([spec for spec in module.input_specs if spec is not None], [_asked(spec) for spec in specs])
+    elif by_inputs and not _is_mixed(described):
+        _check_ranges(specs, asked)
+    return program
+
+
+def _program(module: object, options: ExportOptions, described: list[object]) -> ExportedProgram:
     if isinstance(module, ExportedProgram):
+        if options.dynamic_shapes is not None:
+            _log.warning("An ExportedProgram keeps its own sizes; dynamic_shapes is not used.")
         return module
     if not isinstance(module, fx.GraphModule):
         raise InputError(_refusal(module))
-    symbolic = _is_symbolic(module)
-    described = [leaf for _, leaf in options.call.leaves()] if options.call is not None else []
     if options.dynamic_shapes is not None:
         if any(ranges_of(leaf) for leaf in described):
             _log.warning("Both dynamic_shapes and Inputs with ranges were given; dynamic_shapes is used.")
         return _trace_again(module, options.call, options.dynamic_shapes)
-    if isinstance(module, CompiledModule) and options.call is not None:
-        _check_ranges(module, options.call)
     if _is_mixed(described):
         _log.warning("Inputs with ranges and tensors were mixed; the sizes of all of them are taken as fixed.")
         return _trace_again(module, options.call, None)
-    if symbolic or not options.retrace:
+    if _is_symbolic(module) or not options.retrace:
         constraints = module.range_constraints if isinstance(module, CompiledModule) else _constraints(module)
         return lift(module, constraints)
     return _trace_again(module, options.call, None)
@@ -127,27 +141,40 @@ def _example(spec: TensorSpec) -> torch.Tensor:
     return torch.ones(spec.shape_at("opt"), dtype=spec.dtype, device=spec.device)
 
 
-def _check_ranges(module: CompiledModule, call: CallInputs) -> None:
-    """The Inputs given to save must lie inside what the module was compiled for."""
-    leaves = [leaf for _, leaf in call.leaves() if isinstance(leaf, (Input, torch.Tensor))]
-    specs = [spec for spec in module.input_specs if spec is not None]
-    if len(leaves) != len(specs):
-        raise InputError(f"The module takes {len(specs)} tensors; inputs for {len(leaves)} were given to save.")
-    for leaf, spec in zip(leaves, specs, strict=True):
-        low, high = _bounds(leaf)
+@dataclass(frozen=True)
+class _Asked:
+    """The sizes that a file shall accept for one tensor: least and greatest (None: no bound)."""
+
+    shown: str
+    low: tuple[int, ...]
+    high: tuple[int | None, ...]
+
+
+def _asked(spec: TensorSpec) -> _Asked:
+    low = tuple(size.min if isinstance(size, Dim) else size for size in spec.shape)
+    high = tuple(size.max if isinstance(size, Dim) else size for size in spec.shape)
+    return _Asked(f"dynamic_shapes, which gives {spec.name!r} the sizes {low} to {high},", low, high)
+
+
+def _check_ranges(specs: Sequence[TensorSpec], asked: Sequence[_Asked]) -> None:
+    """What is asked for must lie inside what the module takes."""
+    if len(asked) != len(specs):
+        raise InputError(f"The module takes {len(specs)} tensors; inputs for {len(asked)} were given to save.")
+    for one, spec in zip(asked, specs, strict=True):
         for dim, size in enumerate(spec.shape):
             least, most = (size.min, size.max) if isinstance(size, Dim) else (size, size)
-            if len(low) != len(spec.shape) or low[dim] < least or (most is not None and high[dim] > most):
+            fits = len(one.low) == len(spec.shape) and one.low[dim] >= least
+            high = one.high[dim] if fits else None
+            if not fits or (most is not None and (high is None or high > most)):
                 raise InputError(
-                    f"save: {leaf!r:.200} doesn't fit input {spec.name!r}, which was compiled for sizes {least} to {most} in "
+                    f"save: {one.shown} doesn't fit input {spec.name!r}, which was compiled for sizes {least} to {most} in "
                     f"dimension {dim}; compile for the range that is to be saved."
                 )
 
 
-def _bounds(leaf: object) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _bounds(leaf: Input | torch.Tensor) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if isinstance(leaf, torch.Tensor):
         return tuple(leaf.shape), tuple(leaf.shape)
-    assert isinstance(leaf, Input)
     if isinstance(leaf.shape, dict):
         return leaf.shape["min_shape"], leaf.shape["max_shape"]
     return leaf.shape, leaf.shape

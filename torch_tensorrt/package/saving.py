@@ -5,19 +5,27 @@ from __future__ import annotations
 import difflib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
+from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import ConstantArgument, OutputKind
 
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.quiet import quiet_torch
+from torch_tensorrt.package.aotinductor import check_platform, package
+from torch_tensorrt.package.describing import METADATA, describe_program, describe_script, to_text
 from torch_tensorrt.package.exporting import ExportOptions, program_of
 from torch_tensorrt.package.sealing import check_place, replacing, seal
+from torch_tensorrt.package.torchscript import script
+from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.spec.tensor_spec import Json
 from torch_tensorrt.trace.call_inputs import collect_inputs
 
 _FORMATS = ("exported_program", "torchscript", "aot_inductor")
@@ -42,10 +50,12 @@ def save(  # the documented signature
     """Writes a compiled module, with its engines, to one file that `load` reads without compiling.
 
     Args:
-        module: what `compile` returned, or an ExportedProgram.
+        module: what `compile` returned (or a wrapper around it, with the attribute `compiled_module`), an ExportedProgram, or a
+            ScriptModule.
         file_path: a path (any suffix) or a file object open for binary writing. A path is replaced as a whole or not at all.
-        extra_files: name -> text or bytes, stored beside the program; `load` gives them back.
-        output_format: "exported_program".
+        extra_files: name -> text (or bytes, except in an exported program), stored beside the model; `load` gives them back.
+        output_format: "exported_program"; "torchscript" (a ScriptModule is always written so, an ExportedProgram never);
+            "aot_inductor" (native code, Linux only).
         inputs: (or arg_inputs) and kwarg_inputs: example tensors or Inputs. Not needed when the module keeps its own sizes.
         arg_inputs: the same as inputs.
         kwarg_inputs: keyword inputs by name.
@@ -54,28 +64,29 @@ def save(  # the documented signature
         use_legacy_exporter: True means retrace=False, False means torch.export; None decides by retrace.
         pickle_protocol: handed to torch.export.save.
         dynamic_shapes: torch.export Dims; takes precedence over the ranges of Inputs.
-        **kwargs: nothing else is known here; a warning names what was given.
+        **kwargs: for "aot_inductor", inductor_configs: a dict of Inductor's options. A warning names what else was given.
 
     Raises:
-        InputError: the module was not compiled, the path can't be written, or the inputs don't fit.
-        UnsupportedError: the output format isn't built yet, or torch.export refuses the inputs.
+        InputError: (a ValueError) the module was not compiled or doesn't fit the format, the path can't be written, or the
+            inputs don't fit.
+        UnsupportedError: the format can't hold this model, or torch.export refuses the inputs.
+        BuildError: there is no C++ compiler for "aot_inductor", or it failed.
     """
     _check_format(output_format)
-    if kwargs:
-        _log.warning("save does not know %s; ignored.", ", ".join(sorted(kwargs)))
+    _check_flags(retrace=retrace, use_legacy_exporter=use_legacy_exporter)
+    module = _unwrapped(module)
+    _check_pair(module, output_format)
     given = inputs is not None or arg_inputs is not None or bool(kwarg_inputs)
     call = collect_inputs(inputs, arg_inputs, kwarg_inputs) if given else None
-    legacy = retrace if use_legacy_exporter is None else not use_legacy_exporter
+    retraced = retrace if use_legacy_exporter is None else not use_legacy_exporter
+    configs = _configs(output_format, kwargs)
+    extras = _as_extras(extra_files or {}, output_format)
+    request = _Request(output_format, extras, ExportOptions(call, dynamic_shapes, retraced), configs, pickle_protocol)
     path = None if _is_file(file_path) else _as_path(file_path)
     if path is not None:
         check_place(path)  # before the work, not after it
     with quiet_torch():
-        program = program_of(module, ExportOptions(call, dynamic_shapes, retrace=legacy))
-    _check_results(program)
-    extras = {name: _as_text(name, text) for name, text in (extra_files or {}).items()}
-    content = io.BytesIO()  # not the file itself: torch turns a full disk into an error without its reason
-    with quiet_torch():
-        _write(program, content, extras, pickle_protocol)
+        content = _content(module, request)
     if path is None:
         _write_all(file_path, content.getbuffer())  # type: ignore[arg-type]
         return
@@ -83,9 +94,93 @@ def save(  # the documented signature
         file.write(content.getbuffer())
 
 
-def _write(program: ExportedProgram, file: BinaryIO, extras: Mapping[str, str], protocol: int) -> None:
-    torch.export.save(program, file, extra_files=dict(extras), pickle_protocol=protocol)
-    seal(file)
+def _configs(output_format: str, kwargs: Mapping[str, object]) -> Mapping[str, object]:
+    known = {"inductor_configs"} if output_format == "aot_inductor" else set()
+    unknown = sorted(set(kwargs) - known)
+    if unknown:
+        _log.warning("save does not know %s for %s; ignored.", ", ".join(unknown), output_format)
+    return check_platform(kwargs.get("inductor_configs")) if known else {}
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What `save` was asked for, checked."""
+
+    format: str
+    extras: Mapping[str, bytes]
+    export: ExportOptions
+    configs: Mapping[str, object]
+    protocol: int
+
+
+def _content(module: object, request: _Request) -> io.BytesIO:
+    """The file's bytes: not written to the file itself, because PyTorch turns a full disk into an error without its reason."""
+    if isinstance(module, torch.jit.ScriptModule):
+        content = _script_content(module, describe_script(module), request)
+    else:
+        program = program_of(module, request.export)
+        settings = module.settings if isinstance(module, CompiledModule) else None
+        content = _WRITERS[request.format](program, settings, request)
+    seal(content)
+    return content
+
+
+def _write_program(program: ExportedProgram, settings: CompilationSettings | None, request: _Request) -> io.BytesIO:
+    _check_results(program)
+    extras = {name: text.decode() for name, text in request.extras.items()}
+    extras[METADATA] = to_text(describe_program(program, settings))
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files=extras, pickle_protocol=request.protocol)
+    return content
+
+
+def _write_script(program: ExportedProgram, settings: CompilationSettings | None, request: _Request) -> io.BytesIO:
+    return _script_content(script(program), describe_program(program, settings), request)
+
+
+def _script_content(module: torch.jit.ScriptModule, record: Mapping[str, Json], request: _Request) -> io.BytesIO:
+    content = io.BytesIO()
+    extras = {**request.extras, METADATA: to_text(record).encode()}
+    torch.jit.save(module, content, _extra_files=extras)
+    return content
+
+
+def _write_package(program: ExportedProgram, settings: CompilationSettings | None, request: _Request) -> io.BytesIO:
+    return io.BytesIO(package(program, settings, request.extras, request.configs))
+
+
+_WRITERS: Mapping[str, Callable[[ExportedProgram, CompilationSettings | None, _Request], io.BytesIO]] = {
+    "exported_program": _write_program,
+    "torchscript": _write_script,
+    "aot_inductor": _write_package,
+}
+
+
+def _unwrapped(module: object) -> object:
+    """What a wrapper that only changes how a module is run (CUDA graphs) wraps."""
+    inner = getattr(module, "compiled_module", None)
+    wraps = isinstance(module, nn.Module) and not isinstance(module, (fx.GraphModule, torch.jit.ScriptModule))
+    return inner if wraps and isinstance(inner, (fx.GraphModule, torch.jit.ScriptModule)) else module
+
+
+def _check_pair(module: object, output_format: str) -> None:
+    if isinstance(module, torch.jit.ScriptModule) and output_format != "torchscript":
+        raise InputError(
+            f"A ScriptModule can't be saved as {output_format!r}; give output_format='torchscript', or compile the original model."
+        )
+    if isinstance(module, ExportedProgram) and output_format == "torchscript":
+        raise InputError(
+            "An ExportedProgram can't be saved as 'torchscript'; give output_format='exported_program', or pass the module that "
+            "compile returned."
+        )
+
+
+def _check_flags(**flags: object) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, bool) and not (value is None and name == "use_legacy_exporter"):
+            raise InputError(
+                f"{name}={value!r}: True or False is needed{' (or None)' if name == 'use_legacy_exporter' else ''}."
+            )
 
 
 def _write_all(file: BinaryIO, content: memoryview) -> None:
@@ -114,12 +209,34 @@ def _check_results(program: ExportedProgram) -> None:
             )
 
 
-def _as_text(name: str, content: str | bytes) -> str:
-    """torch.export stores text only."""
-    try:
-        return content.decode() if isinstance(content, bytes) else content
-    except UnicodeDecodeError as error:
-        raise InputError(f"extra_files[{name!r}] is not UTF-8 text: {error}; encode binary data as base64.") from error
+def _as_extras(given: Mapping[str, str | bytes], output_format: str) -> dict[str, bytes]:
+    """The extra files as bytes. torch.export stores text only."""
+    extras: dict[str, bytes] = {}
+    for name, content in given.items():
+        if name == METADATA or not isinstance(content, (str, bytes)) or not _is_plain(name):
+            raise InputError(
+                f"extra_files[{name!r}]: a relative name other than {METADATA!r}, and text or bytes, are needed; the content is a "
+                f"{type(content).__name__}."
+            )
+        extras[name] = content.encode() if isinstance(content, str) else content
+        try:
+            if output_format == "exported_program":
+                extras[name].decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"extra_files[{name!r}] is not UTF-8 text: {error}; encode binary data as base64."
+            ) from error
+    return extras
+
+
+def _is_plain(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and bool(name)
+        and not name.startswith("/")
+        and ".." not in name.split("/")
+        and "\\" not in name
+    )
 
 
 def _is_file(given: object) -> bool:
@@ -139,7 +256,3 @@ def _check_format(output_format: str) -> None:
         near = difflib.get_close_matches(str(output_format), _FORMATS, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise InputError(f"output_format={output_format!r} is not known; {hint}The formats are {', '.join(_FORMATS)}.")
-    if output_format != "exported_program":
-        raise UnsupportedError(
-            f"output_format={output_format!r} is not built yet in this version; use 'exported_program'."
-        )

@@ -6,6 +6,7 @@ A normal form is a fixed point: given back to the function, it comes out as it i
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Iterable
 
 import torch
@@ -35,6 +36,21 @@ def text(name: str, given: object) -> str:
 def optional_text(name: str, given: object) -> str | None:
     """None or a non-empty string."""
     return None if given is None else text(name, given)
+
+
+def optional_path(name: str, given: object) -> str | None:
+    """None or a path, as text."""
+    return None if given is None else text(name, os.fspath(given) if isinstance(given, os.PathLike) else given)
+
+
+def engine_cache(name: str, given: object) -> object:
+    """None or an object that saves and loads bytes by name."""
+    if given is not None and not all(callable(getattr(given, verb, None)) for verb in ("save", "load")):
+        raise InputError(
+            f"{name}={given!r:.200}: an object with the methods save(hash, blob) and load(hash) is needed, such as an instance "
+            "of a class derived from torch_tensorrt.dynamo._engine_cache.BaseEngineCache."
+        )
+    return given
 
 
 def one_of(*known: str) -> Callable[[str, object], str]:

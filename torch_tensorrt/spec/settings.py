@@ -92,6 +92,29 @@ class CompilationSettings:
     hardware_compatible: bool = option(False, "An engine for more devices than this one.", engine=True, honoured=False)
     version_compatible: bool = option(False, "An engine for later SDK versions too.", engine=True, honoured=False)
 
+    cache_built_engines: bool = option(False, "Keep built engines in the engine cache.", engine=False)
+    reuse_cached_engines: bool = option(
+        False, "Take engines from the engine cache where it has the very same one.", engine=False
+    )
+    engine_cache_dir: str | None = option(
+        None,
+        "Folder of the engine cache; None: torch_tensorrt_engine_cache in the system's folder for temporary files.",
+        engine=False,
+        coerce=coercion.optional_path,
+    )
+    engine_cache_size: int = option(
+        5 << 30,
+        "Most bytes in that folder; the engines that were not used for longest leave first.",
+        engine=False,
+        coerce=coercion.at_least(0),
+    )
+    custom_engine_cache: object = option(
+        None,
+        "A BaseEngineCache of your own, used instead of the folder.",
+        engine=False,
+        coerce=coercion.engine_cache,
+    )
+
     # One behaviour here, whatever the value.
     use_python_runtime: bool = option(
         False, "Accepted; there is one runtime, so both values mean the same.", engine=False
@@ -208,9 +231,12 @@ class CompilationSettings:
 
     def engine_key(self) -> str:
         """16 hex digits of a SHA-256 over every option that changes the engine: equal keys, equal engines."""
+        return hashlib.sha256(json.dumps(self.engine_options(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def engine_options(self) -> Mapping[str, str]:
+        """Every option that changes the engine, with its value as text."""
         known = [declared for declared in dataclasses.fields(self) if declared.metadata["engine"]]
-        parts = {declared.name: _shown(getattr(self, declared.name)) for declared in known}
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return {declared.name: _shown(getattr(self, declared.name)) for declared in known}
 
     @classmethod
     def explain(cls) -> str:
@@ -233,13 +259,6 @@ _NEGATED = frozenset({"make_refittable"})
 # Documented elsewhere for this API, and not built here yet: a user who gives one must hear so.
 _NOT_YET = frozenset(
     {
-        *(
-            "cache_built_engines",
-            "reuse_cached_engines",
-            "engine_cache_dir",
-            "engine_cache_size",
-            "custom_engine_cache",
-        ),
         *("refit_identical_engine_weights", "enable_cross_compile_for_windows", "use_distributed_mode_trace"),
         *("enable_autocast", "autocast_low_precision_type", "autocast_excluded_nodes", "autocast_excluded_ops"),
         *("autocast_max_output_threshold", "autocast_max_depth_of_reduction", "autocast_calibration_dataloader"),

@@ -25,7 +25,7 @@ _BINARY: Mapping[type[ast.operator], Callable[[Size, Size], Size]] = {
     ast.Mult: operator.mul,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: lambda base, exponent: _power(base, exponent),
 }
 _FUNCTIONS: Mapping[str, Callable[[Size, Size], Size]] = {
     "Max": torch.sym_max,
@@ -37,6 +37,7 @@ _FUNCTIONS: Mapping[str, Callable[[Size, Size], Size]] = {
     "PythonMod": operator.mod,
 }
 _LONGEST = 2000
+_MOST_BITS = 1024  # of a power: a file may not ask for numbers without end
 
 
 @lru_cache(maxsize=4096)
@@ -66,8 +67,7 @@ def _compile(node: ast.expr) -> Evaluate:
         value = node.value
         return lambda _: value
     if isinstance(node, ast.Name):
-        name = node.id
-        return lambda symbols: symbols[name]
+        return _lookup(node.id)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         inner = _compile(node.operand)
         return lambda symbols: -inner(symbols)
@@ -77,6 +77,27 @@ def _compile(node: ast.expr) -> Evaluate:
     if is_call and isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _FUNCTIONS:
         return _apply(_FUNCTIONS[node.func.id], [_compile(argument) for argument in node.args])
     raise ValueError(f"{ast.dump(node)[:80]} is not allowed")
+
+
+def _lookup(name: str) -> Evaluate:
+    def value(symbols: Mapping[str, Size]) -> Size:
+        try:
+            return symbols[name]
+        except KeyError:
+            raise FileFormatError(f"The size {name} of a result is the size of no input.") from None
+
+    return value
+
+
+def _power(base: Size, exponent: Size) -> Size:
+    """Raises FileFormatError for a power that is no size of anything."""
+    if not isinstance(base, int) or not isinstance(exponent, int):
+        return operator.pow(base, exponent)  # type: ignore[no-any-return]
+    if exponent < 0 or exponent * base.bit_length() > _MOST_BITS:
+        raise FileFormatError(
+            f"A size expression raises a number of {base.bit_length()} bits to a power of {exponent.bit_length()} bits, which is no size."
+        )
+    return int(base**exponent)
 
 
 def _apply(function: Callable[[Size, Size], Size], arguments: Sequence[Evaluate]) -> Evaluate:

@@ -28,10 +28,14 @@ def ranges_of(leaf: object) -> Ranges:
 
 
 def example_tensor(leaf: object, device: torch.device) -> object:
-    """A tensor for an Input (on `device`), at its opt sizes; any other leaf unchanged.
+    """A tensor for an Input (on `device`), at its opt sizes; for a tensor, another object with the same memory; any other leaf
+    unchanged.
 
-    torch.export takes sizes 0 and 1 for constants, so a varying size whose opt is below 2 gets another value of its range.
+    torch.export takes sizes 0 and 1 for constants, so a varying size whose opt is below 2 gets another value of its range. It
+    takes one object that is given twice, or that is a weight, for one value: the other input would be ignored.
     """
+    if isinstance(leaf, torch.Tensor):
+        return leaf.detach()
     if not isinstance(leaf, Input):
         return leaf
     ranges = ranges_of(leaf)

@@ -34,8 +34,8 @@ def symbol_ranges(program: ExportedProgram, call: CallInputs | None) -> Mapping[
     typical = _typical_sizes(program, call)
     ranges: dict[str, SymbolRange] = {}
     for symbol, bounds in program.range_constraints.items():
-        low = max(int(bounds.lower), 0) if bounds.lower.is_finite else 0
-        high = int(bounds.upper) if bounds.upper.is_finite and bounds.upper < _NO_BOUND else None
+        low = int(bounds.lower) if 0 < bounds.lower < _NO_BOUND else 0  # a value from .item() may have no bounds
+        high = int(bounds.upper) if bounds.upper < _NO_BOUND else None
         opt = typical.get(str(symbol), max(low, 1))
         ranges[str(symbol)] = SymbolRange(low, max(low, opt if high is None else min(opt, high)), high)
     return ranges

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
+from torch.export import ExportedProgram
 
+from torch_tensorrt.archives.reading import read_program
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
-from torch_tensorrt.spec.errors import BuildError, FileFormatError
+from torch_tensorrt.spec.errors import BuildError, InputError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
 
@@ -27,6 +30,10 @@ class EagerBackend(EngineBackend):
     def available(self, device: torch.device) -> Support:
         """Always: PyTorch is here."""
         return Support(True)
+
+    def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:
+        """What only builders of other engines can do."""
+        return settings.unhonoured(self.name, honours={"immutable_weights"})
 
     def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
         """Every operator of PyTorch that writes to none of its arguments."""
@@ -50,22 +57,32 @@ class EagerBackend(EngineBackend):
         )
         return EagerEngine(spec, partition.module)
 
+    def fingerprint(self, partition: Partition, settings: CompilationSettings) -> Mapping[str, str] | None:
+        """PyTorch alone."""
+        return {"torch": torch.__version__}
+
     def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
         """The engine from an archive that torch.export.save wrote. Raises FileFormatError when it is anything else."""
-        try:
-            program = torch.export.load(io.BytesIO(blob))
-        except Exception as error:  # torch.export.load raises whatever its parsers do
-            raise FileFormatError(
-                f"The bytes of eager engine {spec.name!r} are not an exported program: {error}"
-            ) from error
+        program = read_program(io.BytesIO(blob), f"The program of eager engine {spec.name!r}")
         # The caller has checked the inputs against the spec already; torch.export's guards would do so again.
-        return EagerEngine(spec, program.module(check_guards=False))
+        return EagerEngine(spec, _without_prefix(program.module(check_guards=False)))
+
+
+def _without_prefix(module: torch.nn.Module) -> fx.GraphModule:
+    """The module with the names of attributes that the partition had before `_AsForward` held it."""
+    assert isinstance(module, fx.GraphModule)
+    graph, attributes = copy.deepcopy(module.graph), {}
+    for node in graph.find_nodes(op="get_attr"):
+        value = fx.graph_module._get_attr(module, str(node.target))
+        node.target = str(node.target).removeprefix("module.")
+        attributes[node.target] = value
+    return fx.GraphModule(attributes, graph)
 
 
 class EagerEngine(Engine):
     """A graph module run with PyTorch."""
 
-    def __init__(self, spec: EngineSpec, module: torch.nn.Module) -> None:
+    def __init__(self, spec: EngineSpec, module: fx.GraphModule) -> None:
         self.spec = spec
         self._module = module
         attributes = (*module.state_dict().values(), *vars(module).values())
@@ -78,19 +95,49 @@ class EagerEngine(Engine):
             taken = {tensor.untyped_storage()._cdata for tensor in inputs} | self._constants
             return tuple(_own(result, taken) for result in results)
 
-    def to_bytes(self) -> bytes:
-        """The module exported again, as torch.export.save writes it. Raises BuildError when PyTorch can't export it."""
+    def refit(self, weights: Mapping[str, Tensor]) -> Engine:
+        """The same graph with other constants. Raises InputError for a constant that is missing or of another dtype or shape."""
+        new: dict[str, object] = {}
+        for node in self._module.graph.find_nodes(op="get_attr"):
+            name = str(node.target)
+            old = fx.graph_module._get_attr(self._module, name)
+            given = weights.get(name)
+            new[name] = given
+            if not isinstance(old, Tensor):
+                new[name] = old
+            elif given is None or (given.dtype, given.shape) != (old.dtype, old.shape):
+                found = "is missing" if given is None else f"is {given.dtype} {list(given.shape)}"
+                raise InputError(
+                    f"Constant {name!r} of eager engine {self.spec.name!r} {found}; it must be {old.dtype} {list(old.shape)}."
+                )
+            else:
+                new[name] = given.detach().clone()
+        return EagerEngine(self.spec, fx.GraphModule(new, copy.deepcopy(self._module.graph)))
+
+    def program(self) -> ExportedProgram:
+        """The module exported again. Raises BuildError when PyTorch can't export it."""
         point = _export_point(self.spec.inputs)
         examples = tuple(torch.zeros(s.shape_at(point), dtype=s.dtype, device=s.device) for s in self.spec.inputs)
         auto = torch.export.Dim.AUTO
         shapes = tuple({i: auto for i, size in enumerate(s.shape) if isinstance(size, Dim)} for s in self.spec.inputs)
-        buffer = io.BytesIO()
         try:
             program = torch.export.export(_AsForward(self._module), examples, dynamic_shapes=(shapes,), strict=False)
-            torch.export.save(program, buffer)
         except Exception as error:  # torch.export raises many classes
             raise BuildError(
                 f"PyTorch could not export partition {self.spec.name!r} to write it as an eager engine: {error}"
+            ) from error
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # it would name this file, with its place on this machine
+        return program
+
+    def to_bytes(self) -> bytes:
+        """The exported module, as torch.export.save writes it. Raises BuildError when PyTorch can't export it."""
+        program, buffer = self.program(), io.BytesIO()
+        try:
+            torch.export.save(program, buffer)
+        except Exception as error:  # torch.export raises many classes
+            raise BuildError(
+                f"PyTorch could not write partition {self.spec.name!r} as an eager engine: {error}"
             ) from error
         return buffer.getvalue()
 

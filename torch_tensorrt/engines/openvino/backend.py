@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -16,13 +16,17 @@ from torch_tensorrt.engines.openvino import operators, sdk
 from torch_tensorrt.engines.openvino.engine import OpenVINOEngine
 from torch_tensorrt.engines.openvino.hazards import crashes_with_snippets
 from torch_tensorrt.engines.openvino.payload import Payload, read_payload, write_payload
+from torch_tensorrt.engines.openvino.refittable import Recipe, RefittableEngine, recipe_from, safe_xml
+from torch_tensorrt.engines.openvino.representation import represent
 from torch_tensorrt.engines.openvino.rewriting import rewrite_for_frontend
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.observe.log import logger
-from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, FileFormatError
+from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, FileFormatError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 
 _CAPABILITY = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
+
+_HONOURS = {"enabled_precisions", "optimization_level", "immutable_weights"}
 
 
 class OpenVINOBackend(EngineBackend):
@@ -54,7 +58,7 @@ class OpenVINOBackend(EngineBackend):
         ]
         if settings.is_set("optimization_level"):
             told.append("OpenVINO has no optimization levels; optimization_level is not used.")
-        return [*told, *settings.unhonoured(self.name, honours={"enabled_precisions", "optimization_level"})]
+        return [*told, *settings.unhonoured(self.name, honours=_HONOURS)]
 
     def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
         """Operators that OpenVINO's frontend has a rule for, in the forms that gave PyTorch's results when tested."""
@@ -67,12 +71,28 @@ class OpenVINOBackend(EngineBackend):
         module, outputs = rewrite_for_frontend(partition.module)
         dtypes = [partition.outputs[outputs.index(port)].dtype for port in range(len(set(outputs)))]
         snippets = not crashes_with_snippets(module)
+        spec = self._spec(partition, settings)
+        placeholders = [node.name for node in module.graph.nodes if node.op == "placeholder"]
         try:
+            if not settings.immutable_weights:
+                representation, names = represent(module, partition.inputs, dtypes)
+                wiring = Wiring(tuple(placeholders.index(name) for name in names), outputs)
+                return RefittableEngine(spec, Recipe(representation, wiring, precision, snippets))
             model = sdk.convert(module, partition.inputs, dtypes)
             compiled = sdk.compile_model(model, sdk.config(precision, snippets=snippets))
+        except UnsupportedError:
+            raise
         except Exception as error:  # OpenVINO raises classes of its own, and what Python raises in its decoder
             raise BuildError(_explain(partition, str(error))) from error
-        spec = EngineSpec(
+        wiring = Wiring(tuple(placeholders.index(name) for name in sdk.input_names(model)), outputs)
+
+        def write(weights_owner: fx.GraphModule = module) -> bytes:  # the model's constants are its tensors' memory
+            return write_payload(precision, wiring, sdk.export_blob(compiled), *sdk.write_ir(model), snippets=snippets)
+
+        return OpenVINOEngine(spec, compiled, wiring, write)
+
+    def _spec(self, partition: Partition, settings: CompilationSettings) -> EngineSpec:
+        return EngineSpec(
             name=partition.name,
             backend=self.name,
             format_version=self.format_version,
@@ -82,13 +102,10 @@ class OpenVINOBackend(EngineBackend):
             outputs=partition.outputs,
             versions={"openvino": sdk.version(), "torch": torch.__version__},
         )
-        placeholders = [node.name for node in module.graph.nodes if node.op == "placeholder"]
-        wiring = Wiring(tuple(placeholders.index(name) for name in sdk.input_names(model)), outputs)
 
-        def write(weights_owner: fx.GraphModule = module) -> bytes:  # the model's constants are its tensors' memory
-            return write_payload(precision, wiring, sdk.export_blob(compiled), *sdk.write_ir(model), snippets=snippets)
-
-        return OpenVINOEngine(spec, compiled, wiring, write)
+    def fingerprint(self, partition: Partition, settings: CompilationSettings) -> Mapping[str, str] | None:
+        """OpenVINO's version, the CPU, and what it can compute in."""
+        return {"openvino": sdk.version(), "target": sdk.target()}
 
     def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
         """The engine as it was compiled, or compiled again, with a warning, when the CPU or OpenVINO is another one."""
@@ -97,6 +114,8 @@ class OpenVINOBackend(EngineBackend):
         here = f"OpenVINO {sdk.version()} on {sdk.target()}"
         weights = b""
         try:
+            if payload.constants is not None:  # no compiled model is in it, so that there is nothing that could not fit
+                return RefittableEngine(spec, recipe_from(payload))
             if made == f"OpenVINO {sdk.version()} for {sdk.target()}":
                 compiled = sdk.import_blob(payload.blob, sdk.config(payload.precision, snippets=payload.snippets))
             else:
@@ -105,17 +124,15 @@ class OpenVINOBackend(EngineBackend):
                     spec.name, made, here,
                 )  # fmt: skip
                 compiled = _compile_again(payload, weights := payload.weights())
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeDecodeError) as error:
             raise FileFormatError(f"OpenVINO can't read engine {spec.name!r}, built with {made}: {error}") from error
         payload.wiring.check(len(compiled.inputs), len(compiled.outputs))
         return OpenVINOEngine(spec, compiled, payload.wiring, lambda: bytes(blob), keep=(blob, weights))
 
 
 def _compile_again(payload: Payload, weights: bytes) -> sdk.Compiled:
-    xml = bytes(payload.xml)
-    if b"<!" in xml:  # a DOCTYPE or CDATA: OpenVINO writes neither, and entities can blow up
-        raise FileFormatError("The representation in an OpenVINO engine holds a document type declaration.")
-    return sdk.compile_model(sdk.read_ir(xml, weights), sdk.config(payload.precision, snippets=payload.snippets))
+    model = sdk.read_ir(safe_xml(payload.xml), weights)
+    return sdk.compile_model(model, sdk.config(payload.precision, snippets=payload.snippets))
 
 
 def _precision(partition: Partition, settings: CompilationSettings) -> torch.dtype:

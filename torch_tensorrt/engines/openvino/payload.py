@@ -3,12 +3,17 @@
     u32 little-endian   length of the index
     index               JSON: {"precision": dtype, "blob": n, "literal": n, "xml": n,
                         "weights": [[source, offset, length], ...], "inputs": [...], "outputs": [...], "snippets": bool}
+                        and "constants": [[name, offset, length], ...] in an engine that can be refitted
     blob                n bytes: the compiled model
     literal             n bytes: weights that the blob doesn't hold as they are
     xml                 n bytes: OpenVINO's intermediate representation
 
 "inputs" and "outputs" are those of wiring.py. The weights of the representation are the pieces of
 "weights" one after the other; source 0 is the blob, 1 is literal. A network's weights are thus kept once, not twice.
+
+An engine that can be refitted has no compiled model (n = 0): it is compiled when it is read. All weights are literal, which
+starts at a multiple of 64 bytes (the index is padded with spaces), and "constants" says where in it each constant of the
+partition lies.
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from itertools import pairwise
 
 import torch
 
+from torch_tensorrt.engines.openvino.representation import Representation
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.spec.errors import FileFormatError
 from torch_tensorrt.spec.tensor_spec import Json, dtype_from_name, dtype_name
@@ -30,6 +36,8 @@ _SMALLEST = 4096  # bytes: shorter weights are written again
 _NEEDLE = 256  # bytes looked for before the whole is compared
 _SCANS = 64  # how many times the length of the blob may be searched in vain: some 10 ms per 100 MB each
 _FIELDS = {"precision", "blob", "literal", "xml", "weights", "inputs", "outputs", "snippets"}
+_CONSTANTS = "constants"
+_ALIGNMENT = 64
 _CONSTANT = re.compile(rb'<data\b[^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
 
 
@@ -44,6 +52,7 @@ class Payload:
     xml: memoryview
     pieces: tuple[tuple[int, int, int], ...]
     snippets: bool  # see hazards.py
+    constants: tuple[tuple[str, int, int], ...] | None = None  # where they are in `literal`; None: can't be refitted
 
     def weights(self) -> bytes:
         """The weights of the intermediate representation, put together."""
@@ -77,6 +86,27 @@ def write_payload(
     }
     header = json.dumps(index, separators=(",", ":")).encode()
     return b"".join((struct.pack("<I", len(header)), header, blob, *literal, xml))
+
+
+def write_refittable(
+    precision: torch.dtype, wiring: Wiring, representation: Representation, *, snippets: bool
+) -> tuple[bytes | memoryview, ...]:
+    """The payload of an engine that can be refitted, in parts, of which one is the weights' own memory."""
+    weights = representation.weights.numpy()
+    index = {
+        "precision": dtype_name(precision),
+        "blob": 0,
+        "literal": len(weights),
+        "xml": len(representation.xml),
+        "weights": [[1, 0, len(weights)]],
+        "inputs": wiring.inputs,
+        "outputs": wiring.outputs,
+        "snippets": snippets,
+        _CONSTANTS: [[place.constant, place.offset, place.size] for place in representation.places],
+    }
+    header = json.dumps(index, separators=(",", ":")).encode()
+    header += b" " * (-(4 + len(header)) % _ALIGNMENT)
+    return struct.pack("<I", len(header)), header, memoryview(weights), representation.xml  # type: ignore[arg-type]
 
 
 def _locate(blob: bytes, xml: bytes, weights: bytes) -> Iterator[tuple[int, int, int | None]]:
@@ -125,7 +155,7 @@ def read_payload(data: memoryview, ports: tuple[int, int]) -> Payload:
         index = json.loads(bytes(data[4 : 4 + length]))
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The index of an OpenVINO engine is not JSON: {error}") from error
-    if not isinstance(index, dict) or set(index) != _FIELDS:
+    if not isinstance(index, dict) or set(index) - {_CONSTANTS} != _FIELDS:
         raise FileFormatError(f"The index of an OpenVINO engine has the wrong fields: {index!r:.200}.")
     places = list(_places(4 + length, (index["blob"], index["literal"], index["xml"])))
     if places[-1] != len(data):
@@ -138,7 +168,18 @@ def read_payload(data: memoryview, ports: tuple[int, int]) -> Payload:
         raise FileFormatError(f"The index of an OpenVINO engine has snippets={index['snippets']!r:.60}.")
     pieces = tuple(_pieces(index["weights"], (len(blob), len(literal))))
     wiring = _wiring(index["inputs"], index["outputs"], ports)
-    return Payload(precision, wiring, blob, literal, xml, pieces, index["snippets"])
+    constants = tuple(_places_of(index[_CONSTANTS], len(literal))) if _CONSTANTS in index else None
+    return Payload(precision, wiring, blob, literal, xml, pieces, index["snippets"], constants)
+
+
+def _places_of(records: Json, limit: int) -> Iterator[tuple[str, int, int]]:
+    for record in records if isinstance(records, list) else [records]:
+        name, offset, length = record if isinstance(record, list) and len(record) == 3 else (None, None, None)
+        if not isinstance(name, str) or type(offset) is not int or type(length) is not int:
+            raise FileFormatError(f"{record!r:.60} is not the place of a constant of an OpenVINO engine.")
+        if min(offset, length) < 0 or offset + length > limit:
+            raise FileFormatError(f"The constant {record!r:.60} of an OpenVINO engine is outside of its weights.")
+        yield name, offset, length
 
 
 def _wiring(inputs: Json, outputs: Json, ports: tuple[int, int]) -> Wiring:

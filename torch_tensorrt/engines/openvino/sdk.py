@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -54,15 +56,28 @@ class Node(Protocol):
     def get_element_type(self) -> object:
         """What its only output holds."""
 
+    def set_friendly_name(self, name: str) -> None:
+        """Gives it a name."""
+
+    @property
+    def data(self) -> numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.generic]]:
+        """The values of a constant."""
+
 
 class Model(Protocol):
     """OpenVINO's own graph."""
+
+    def set_friendly_name(self, name: str) -> None:
+        """Gives it a name."""
 
     def get_parameters(self) -> Sequence[Node]:
         """Its inputs."""
 
     def get_results(self) -> Sequence[Node]:
         """Its outputs."""
+
+    def get_ordered_ops(self) -> Sequence[Node]:
+        """All its operations."""
 
 
 class Compiled(Protocol):
@@ -212,7 +227,38 @@ def write_ir(model: Model) -> tuple[bytes, bytes]:
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
-def read_ir(xml: bytes, weights: bytes) -> Model:
+@dataclass(frozen=True)
+class Constant:
+    """A constant of a model: its name, where its bytes are, and what they are."""
+
+    name: str
+    address: int
+    content: Callable[[], bytes]
+
+
+def number_nodes(model: Model) -> list[Constant]:
+    """Names all but the inputs of `model` by their place, instead of by OpenVINO's counter; gives its constants."""
+    model.set_friendly_name("partition")
+    found = []
+    for place, node in enumerate(model.get_ordered_ops()):
+        if node.get_type_name() == "Parameter":
+            continue
+        node.set_friendly_name(f"node_{place}")
+        if node.get_type_name() == "Constant":
+            data = numpy.ascontiguousarray(node.data)
+            found.append(Constant(f"node_{place}", data.ctypes.data, data.tobytes))
+    return found
+
+
+def write_xml(model: Model) -> bytes:
+    """The model as OpenVINO's XML, without weights."""
+    with tempfile.TemporaryDirectory(prefix="torch_tensorrt_") as folder:
+        path = Path(folder) / "model.xml"
+        openvino().serialize(model, str(path), os.devnull)
+        return path.read_bytes()
+
+
+def read_ir(xml: bytes, weights: bytes | memoryview) -> Model:
     """The inverse of `write_ir`; the model, and what is compiled of it, borrow `weights`.
 
     What OpenVINO raises passes through.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
-from torch_tensorrt.package.expressions import check_expression, check_guard
+from torch_tensorrt.archives.expressions import check_expression, check_guard
 from torch_tensorrt.spec.errors import FileFormatError
 from torch_tensorrt.spec.tensor_spec import Json
 
@@ -130,6 +130,10 @@ def _check_document(document: Json, name: str) -> None:
         if key in _IDENTIFIERS and isinstance(value, dict):
             for found in value:
                 _check_identifier(found, where)
+        elif key == "forward_arg_names" and isinstance(value, list):
+            _check_names(value, where)
+        elif key == "module_call_graph" and value == []:
+            raise FileFormatError(f"{where} is empty: the program has no calling convention.")
         elif key == "custom_obj_values" and value:
             raise FileFormatError(f"{where}: objects of custom classes can't be loaded.")
         elif key == "constant_input" and isinstance(value, dict):
@@ -187,6 +191,30 @@ def _check_tree(text: str, where: str) -> None:
             raise FileFormatError(f"{where} imports {value!r:.80}.")
 
 
+def _check_arguments(text: str, where: str) -> None:
+    """The form of arguments; names of keyword arguments become part of source."""
+    _check_tree(text, where)
+    try:
+        form = json.loads(text)[1] if text else {}
+        children = form["children_spec"] if form else []
+        names = (
+            json.loads(children[1]["context"]) if len(children) == 2 and children[1]["type"] == "builtins.dict" else []
+        )
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
+        raise FileFormatError(f"{where} is not the form of arguments: {type(error).__name__}: {error}") from error
+    _check_names(names, where)
+
+
+def _check_names(names: Json, where: str) -> None:
+    """Names of arguments of one function."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FileFormatError(f"{where} holds {names!r:.80}, which is not a list of names.")
+    for name in names:
+        _check_identifier(str(name), where)
+    if len(set(map(str, names))) < len(names):
+        raise FileFormatError(f"{where} names an argument twice: {names!r:.80}.")
+
+
 _TEXT_CHECKS: Mapping[str, Callable[[str, str], None]] = {
     "target": _check_target,
     "as_operator": _check_target,
@@ -194,7 +222,7 @@ _TEXT_CHECKS: Mapping[str, Callable[[str, str], None]] = {
     "guards_code": check_guard,
     "name": _check_identifier,
     "forward_arg_names": _check_identifier,
-    "in_spec": _check_tree,
+    "in_spec": _check_arguments,
     "out_spec": _check_tree,
     "as_string": lambda text, where: None,  # put into source by repr()
 }

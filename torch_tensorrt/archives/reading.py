@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from torch_tensorrt.archives.screening import screen_archive
 from torch_tensorrt.observe.quiet import quiet_torch
-from torch_tensorrt.package.screening import screen_archive
 from torch_tensorrt.spec.errors import FileFormatError
 
 _MAPPED = 64 * 1024  # bytes: smaller tensors are copied
@@ -37,7 +37,7 @@ def read_program(file: BinaryIO, name: str, extra_files: dict[str, object] | Non
             screen_archive(archive, size)
     except FileFormatError as error:
         raise FileFormatError(f"{name}: {error}") from error
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError) as error:  # RuntimeError: encrypted
         raise FileFormatError(f"{name} is a zip archive that was cut off or changed: {error}") from error
     file.seek(0)
     try:

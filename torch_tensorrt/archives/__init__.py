@@ -1,0 +1,1 @@
+"""The file of an ExportedProgram, read without running what it holds."""

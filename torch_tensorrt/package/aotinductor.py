@@ -1,0 +1,184 @@
+"""AOTInductor packages: native code for the graph, that PyTorch loads in Python and C++."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch.export import ExportedProgram
+from torch.export.graph_signature import (
+    ConstantArgument,
+    InputKind,
+    OutputKind,
+    SymBoolArgument,
+    SymFloatArgument,
+    SymIntArgument,
+    TensorArgument,
+)
+from torch.utils import _pytree as pytree
+
+from torch_tensorrt.package.describing import METADATA, describe_program, input_specs, to_text
+from torch_tensorrt.package.inlining import inline_engines
+from torch_tensorrt.spec.errors import BuildError, InputError, UnsupportedError
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.spec.tensor_spec import Dim, Json, TensorSpec
+
+# The key under which a package's own get_metadata() says what it needs.
+NEEDS = "torch_tensorrt"
+_OURS = ("aot_inductor.package", "aot_inductor.output_path")
+
+
+def check_platform(configs: object) -> Mapping[str, object]:
+    """The inductor_configs that were given.
+
+    Raises InputError (a ValueError) when this isn't Linux or an option isn't Inductor's, BuildError without a C++ compiler.
+    """
+    if not sys.platform.startswith("linux"):
+        raise InputError(
+            f"output_format='aot_inductor' needs Linux; this is {sys.platform}. Save as 'exported_program' here, load that on Linux "
+            "and save it there."
+        )
+    if configs is not None and not isinstance(configs, Mapping):
+        raise InputError(f"inductor_configs is a {type(configs).__name__}; a dict from option to value is needed.")
+    known = torch._inductor.list_options()
+    for name in configs or {}:
+        if name in _OURS:
+            raise InputError(f"inductor_configs[{name!r}] is set by save itself; leave it out.")
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise InputError(
+                f"inductor_configs: Inductor has no option {name!r}.{hint} torch._inductor.list_options() names all."
+            )
+    _check_compiler()
+    return dict(configs or {})
+
+
+def _check_compiler() -> None:
+    builder = importlib.import_module("torch._inductor.cpp_builder")
+    try:
+        builder.get_cpp_compiler()
+    except Exception as error:  # of Inductor's own class
+        raise BuildError(
+            "output_format='aot_inductor' compiles C++, and no compiler was found. Install g++ or clang++, or name one in the "
+            "environment variable CXX; or save as 'exported_program'."
+        ) from error
+
+
+def package(
+    program: ExportedProgram,
+    settings: CompilationSettings | None,
+    extras: Mapping[str, bytes],
+    configs: Mapping[str, object],
+) -> bytes:
+    """The package's bytes. Engines that keep their program are compiled into it; the others are called through our operator.
+
+    Raises UnsupportedError for a result that a package can't give back, BuildError with PyTorch's own words when AOTInductor
+    can't compile the graph.
+    """
+    _check_results(program)
+    plain = inline_engines(program)
+    if plain is not program:
+        plain.example_inputs = program.example_inputs
+    if plain.example_inputs is None:
+        plain.example_inputs = _example_inputs(plain)
+    record = describe_program(plain, settings)
+    record["needs"] = _needs(record)
+    told = configs.get("aot_inductor.metadata")
+    metadata = {**(told if isinstance(told, Mapping) else {}), NEEDS: _told(record)}
+    options = {**_for_state(plain), **configs, "aot_inductor.metadata": metadata}
+    with tempfile.TemporaryDirectory(prefix="torch_tensorrt_") as folder:
+        path = os.path.join(folder, "model.pt2")
+        try:
+            torch._inductor.aoti_compile_and_package(plain, package_path=path, inductor_configs=options)
+        except Exception as error:  # AOTInductor raises many classes
+            raise BuildError(
+                f"AOTInductor could not compile the graph: {type(error).__name__}: {error}\nSave as 'exported_program', which needs no "
+                "compilation."
+            ) from error
+        _add(path, {**extras, METADATA: to_text(record).encode()})
+        return Path(path).read_bytes()
+
+
+def _check_results(program: ExportedProgram) -> None:
+    for spec in program.graph_signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT and isinstance(spec.arg, SymIntArgument):
+            raise UnsupportedError(
+                f"Input {spec.arg.name!r} is a number that varies; an AOTInductor package takes tensors only. Save as "
+                "'exported_program'."
+            )
+    results = [spec.arg for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_OUTPUT]
+    for index, result in enumerate(results):
+        constant = isinstance(result, ConstantArgument) and result.value is not None
+        if constant or isinstance(result, (SymFloatArgument, SymBoolArgument)):
+            shown = f"the constant {result.value!r}" if isinstance(result, ConstantArgument) else "a number"
+            raise UnsupportedError(
+                f"Result {index} (of the flattened results) is {shown}; an AOTInductor package gives back tensors, sizes and None "
+                "only. Leave it out of the model's results, or save as 'exported_program'."
+            )
+
+
+def _for_state(program: ExportedProgram) -> dict[str, object]:
+    """Inductor takes a buffer of equal values for a constant, even one that the model writes to (pytorch issue 165444)."""
+    written = any(spec.kind == OutputKind.BUFFER_MUTATION for spec in program.graph_signature.output_specs)
+    return {"joint_graph_constant_folding": False} if written else {}
+
+
+def _needs(record: Mapping[str, Json]) -> Json:
+    engines = record["engines"]
+    assert isinstance(engines, list)
+    backends = {str(engine["backend"]) for engine in engines if isinstance(engine, dict)}
+    return ["torch_tensorrt", *sorted(backends)] if backends else []
+
+
+def _told(record: Mapping[str, Json]) -> str:
+    needs = record["needs"]
+    assert isinstance(needs, list)
+    if not needs:
+        return "needs nothing but PyTorch"
+    return f"needs `import torch_tensorrt` (or its C++ runtime) before it is loaded; engines: {', '.join(map(str, needs[1:]))}"
+
+
+def _add(path: str, files: Mapping[str, bytes]) -> None:
+    """Adds extra files where torch.export.save puts them."""
+    with zipfile.ZipFile(path, "a") as archive:
+        root = archive.namelist()[0].split("/")[0]
+        for name, content in files.items():
+            archive.writestr(f"{root}/extra/{name}", content)
+
+
+def _example_inputs(program: ExportedProgram) -> tuple[tuple[object, ...], dict[str, object]]:
+    specs = input_specs(program)
+    point = _point(specs)
+    tensors = {s.name: torch.ones(s.shape_at(point), dtype=s.dtype, device=s.device) for s in specs}
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    leaves: list[object] = []
+    for spec in program.graph_signature.input_specs:
+        if spec.kind != InputKind.USER_INPUT:
+            continue
+        if isinstance(spec.arg, TensorArgument):
+            leaves.append(tensors[spec.arg.name])
+        elif isinstance(spec.arg, ConstantArgument):
+            leaves.append(spec.arg.value)
+        else:
+            leaves.append(int(values[spec.arg.name].node.hint or 2))
+    args, kwargs = pytree.tree_unflatten(leaves, program.call_spec.in_spec)
+    return args, kwargs
+
+
+def _point(specs: tuple[TensorSpec, ...]) -> str:
+    """A point at which no varying size is 0 or 1, which Inductor would make constant."""
+    for point in ("opt", "max"):
+        sizes = [
+            at for s in specs for at, size in zip(s.shape_at(point), s.shape, strict=True) if isinstance(size, Dim)
+        ]
+        if all(size > 1 for size in sizes):
+            return point
+    return "opt"
