@@ -94,6 +94,7 @@ def compile_program(program: ExportedProgram, call: CallInputs | None, settings:
     for piece, (constant, spec) in zip(pieces.calls, with_origin(built, record), strict=True):
         pieces.install(piece, constant, spec)
     compiled = CompiledModule.wrap(pieces.outer, specs, planned, settings, program.range_constraints)
+    compiled.partitions = {piece.attribute: piece.partition for piece in pieces.calls}
     keep_record(compiled, record)
     _summarise(planned, time.perf_counter() - start)
     return compiled

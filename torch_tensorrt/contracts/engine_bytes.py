@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ LONGEST_START = _PREFIX.size + _LONGEST_HEADER + 64  # bytes that hold every hea
 _ALIGNMENT = 64  # SDKs map the payload in place
 _FIELDS = {"spec": dict, "python": str, "torch": str, "payload_bytes": int, "sha256": str}
 _ORIGIN = "origin"  # a field that one engine of a refittable module has beside these
+_PROGRAM = "program"  # and one that an engine in a portable file has
 
 
 def encode(spec: EngineSpec, payload: bytes) -> bytes:
@@ -63,12 +64,13 @@ def decode(data: memoryview, *, verify: bool = True) -> tuple[EngineSpec, memory
     spec = EngineSpec.from_record(header["spec"])
     size = header["payload_bytes"]
     assert isinstance(size, int)
-    if size < 0 or len(data) != start + size:
+    program, length = _program_place(header, start, size)
+    if size < 0 or len(data) != program + length:
         raise FileFormatError(
-            f"Engine {spec.name!r} should have {size} bytes after its header of {start}; {len(data) - start} are there. "
-            "The file was cut off or something was added; save the model again."
+            f"Engine {spec.name!r} should have {program + length - start} bytes after its header of {start}; {len(data) - start} "
+            "are there. The file was cut off or something was added; save the model again."
         )
-    payload = data[start:]
+    payload = data[start : start + size]
     if verify and hashlib.sha256(payload).hexdigest() != header["sha256"]:
         raise FileFormatError(
             f"The bytes of engine {spec.name!r} were changed after they were written; save the model again."
@@ -111,6 +113,58 @@ def with_origin(data: memoryview, origin: Origin) -> bytearray:
     return bytearray().join((_start({**record, _ORIGIN: origin.to_record()}), data[start:]))
 
 
+def with_program(data: memoryview, program: bytes, options: Mapping[str, Json]) -> bytearray:
+    """The same engine followed by the program that it computes, for machines that the engine doesn't fit.
+
+    `program`: a payload of the eager backend. `options`: those that the engine was built with, as settings_record.py has them.
+    """
+    record, start = _read_header(data)
+    size = record["payload_bytes"]
+    assert isinstance(size, int)
+    about: dict[str, Json] = {
+        "bytes": len(program),
+        "sha256": hashlib.sha256(program).hexdigest(),
+        "options": dict(options),
+    }
+    gap = b"\0" * (-size % _ALIGNMENT)
+    return bytearray().join((_start({**record, _PROGRAM: about}), data[start : start + size], gap, program))
+
+
+def read_program(data: memoryview) -> tuple[memoryview, Mapping[str, Json]] | None:
+    """The program and the options that `with_program` added; None when it didn't. Raises FileFormatError for a changed one."""
+    record, start = _read_header(data)
+    if _PROGRAM not in record:
+        return None
+    size, about = record["payload_bytes"], record[_PROGRAM]
+    assert isinstance(size, int)
+    assert isinstance(about, dict)
+    place, length = _program_place(record, start, size)
+    program = data[place : place + length]
+    if len(program) != length or hashlib.sha256(program).hexdigest() != about["sha256"]:
+        raise FileFormatError("The program in a portable engine was cut off or changed; save the model again.")
+    options = about["options"]
+    assert isinstance(options, dict)
+    return program, options
+
+
+def _program_place(header: Mapping[str, Json], start: int, size: int) -> tuple[int, int]:
+    """Where the program begins, and its length; the engine's end and 0 when there is none."""
+    about = header.get(_PROGRAM)
+    if about is None:
+        return start + size, 0
+    fields = {"bytes": int, "sha256": str, "options": dict}
+    if not isinstance(about, dict) or set(about) != set(fields):
+        raise FileFormatError(f"Field 'program' of the engine's header needs exactly the fields {sorted(fields)}.")
+    for key, kind in fields.items():
+        if type(about[key]) is not kind:
+            raise FileFormatError(f"Field {key!r} of the program in the engine's header is not a {kind.__name__}.")
+    length = about["bytes"]
+    assert isinstance(length, int)
+    if length < 0:
+        raise FileFormatError(f"The program in the engine's header has {length} bytes.")
+    return start + size + (-size % _ALIGNMENT), length
+
+
 def _start(header: dict[str, Json]) -> bytes:
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
     start = _PREFIX.pack(MAGIC, VERSION, len(text)) + text
@@ -145,7 +199,7 @@ def _parse(text: bytes) -> dict[str, Json]:
         header = json.loads(text.decode())
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The engine's header is not JSON: {error}") from error
-    if not isinstance(header, dict) or set(header) - {_ORIGIN} != set(_FIELDS):
+    if not isinstance(header, dict) or set(header) - {_ORIGIN, _PROGRAM} != set(_FIELDS):
         raise FileFormatError(f"The engine's header needs exactly the fields {sorted(_FIELDS)}.")
     for key, kind in _FIELDS.items():
         if type(header[key]) is not kind:

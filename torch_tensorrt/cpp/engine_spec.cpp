@@ -163,6 +163,17 @@ Values EngineSpec::solve(const std::vector<c10::IntArrayRef>& shapes) const {
   return values;
 }
 
+// The length of the program behind a payload, with the gap before it. Python reads the program; here it is passed over.
+static uint64_t program_bytes(const Json& about, int64_t payload_bytes) {
+  const auto& fields = object_with(about, {"bytes", "sha256", "options"}, "Field 'program' of the engine's header");
+  const int64_t bytes = integer_of(fields.at("bytes"), "Field 'bytes' of the program in the engine's header");
+  if (bytes < 0 || payload_bytes < 0) {
+    fail<FileFormatError>("The program in the engine's header has ", bytes, " bytes.");
+  }
+  constexpr int64_t alignment = 64;
+  return static_cast<uint64_t>(bytes) + static_cast<uint64_t>((alignment - payload_bytes % alignment) % alignment);
+}
+
 DecodedEngine decode_engine(const uint8_t* data, size_t size, std::optional<std::string_view> graph_spec, bool verify) {
   size_t header_bytes = 0;
   const size_t start = check_prefix(data, size, header_bytes);
@@ -172,13 +183,19 @@ DecodedEngine decode_engine(const uint8_t* data, size_t size, std::optional<std:
   if (header.object() != nullptr && header.object()->count("origin") == 1) {
     names.emplace_back("origin"); // how the model was made, for refitting in Python
   }
+  const bool portable = header.object() != nullptr && header.object()->count("program") == 1;
+  if (portable) {
+    names.emplace_back("program"); // what the engine computes, after the payload, for machines that it doesn't fit
+  }
   const auto& fields = object_with(header, names, "The engine's header");
   text_of(fields.at("python"), "Field 'python' of the engine's header");
   text_of(fields.at("torch"), "Field 'torch' of the engine's header");
   const int64_t payload_bytes = integer_of(fields.at("payload_bytes"), "Field 'payload_bytes' of the engine's header");
   const std::string& digest = text_of(fields.at("sha256"), "Field 'sha256' of the engine's header");
   DecodedEngine decoded{spec_from_json(fields.at("spec")), data + start, 0};
-  if (payload_bytes < 0 || start > size || static_cast<uint64_t>(payload_bytes) != size - start) {
+  const uint64_t rest = portable ? program_bytes(fields.at("program"), payload_bytes) : 0;
+  if (payload_bytes < 0 || start > size || static_cast<uint64_t>(payload_bytes) > size - start ||
+      static_cast<uint64_t>(payload_bytes) + rest != size - start) {
     fail<FileFormatError>(
         "Engine '", decoded.spec.name, "' should have ", payload_bytes, " bytes after its header of ", start, "; ",
         size < start ? 0 : size - start,

@@ -20,6 +20,7 @@ from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.package.aotinductor import check_platform, package
 from torch_tensorrt.package.describing import METADATA, describe_program, describe_script, to_text
 from torch_tensorrt.package.exporting import ExportOptions, program_of
+from torch_tensorrt.package.portable import with_programs
 from torch_tensorrt.package.sealing import check_place, replacing, seal
 from torch_tensorrt.package.torchscript import script
 from torch_tensorrt.runtime.module import CompiledModule
@@ -45,6 +46,7 @@ def save(  # the documented signature
     use_legacy_exporter: bool | None = None,
     pickle_protocol: int = 2,
     dynamic_shapes: object = None,
+    portable: bool = False,
     **kwargs: object,
 ) -> None:
     """Writes a compiled module, with its engines, to one file that `load` reads without compiling.
@@ -64,6 +66,8 @@ def save(  # the documented signature
         use_legacy_exporter: True means retrace=False, False means torch.export; None decides by retrace.
         pickle_protocol: handed to torch.export.save.
         dynamic_shapes: torch.export Dims; takes precedence over the ranges of Inputs.
+        portable: also write the program that each engine computes, so that `load` on a machine that the engines don't fit builds
+            others, with a warning, instead of refusing. The weights are then in the file twice.
         **kwargs: for "aot_inductor", inductor_configs: a dict of Inductor's options. A warning names what else was given.
 
     Raises:
@@ -73,9 +77,11 @@ def save(  # the documented signature
         BuildError: there is no C++ compiler for "aot_inductor", or it failed.
     """
     _check_format(output_format)
-    _check_flags(retrace=retrace, use_legacy_exporter=use_legacy_exporter)
+    _check_flags(retrace=retrace, use_legacy_exporter=use_legacy_exporter, portable=portable)
     module = _unwrapped(module)
     _check_pair(module, output_format)
+    if portable:
+        module = with_programs(module)
     given = inputs is not None or arg_inputs is not None or bool(kwarg_inputs)
     call = collect_inputs(inputs, arg_inputs, kwarg_inputs) if given else None
     retraced = retrace if use_legacy_exporter is None else not use_legacy_exporter

@@ -22,6 +22,11 @@ class Call:
     partition: Partition
     node: fx.Node
 
+    @property
+    def attribute(self) -> str:
+        """The name of the engine's constant in the outer graph."""
+        return f"engine_{self.partition.name}"
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -32,10 +37,9 @@ class Cut:
 
     def install(self, call: Call, constant: torch.Tensor, spec: str) -> None:
         """Puts a built engine into the outer graph."""
-        attribute = f"engine_{call.partition.name}"
-        self.outer.register_buffer(attribute, constant)
+        self.outer.register_buffer(call.attribute, constant)
         with self.outer.graph.inserting_before(call.node):
-            holder = self.outer.graph.get_attr(attribute)
+            holder = self.outer.graph.get_attr(call.attribute)
         holder.meta["val"] = _fake_constant(call.node, constant)
         call.node.args = (call.node.args[0], holder, spec)
 

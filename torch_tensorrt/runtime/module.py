@@ -14,7 +14,7 @@ from torch import fx
 from torch.fx.graph import PythonCode
 from torch.utils._sympy.value_ranges import ValueRanges
 
-from torch_tensorrt.contracts.partition import Plan
+from torch_tensorrt.contracts.partition import Partition, Plan
 from torch_tensorrt.runtime.calling import Door
 from torch_tensorrt.runtime.direct import direct_function, is_only_engines
 from torch_tensorrt.spec.errors import UnsupportedError
@@ -38,6 +38,7 @@ class CompiledModule(fx.GraphModule):
     plan: Plan | None
     settings: CompilationSettings
     range_constraints: Ranges
+    partitions: Mapping[str, Partition]  # attribute -> what the engine in it was built from, while that is known
 
     @classmethod
     def wrap(
@@ -56,6 +57,7 @@ class CompiledModule(fx.GraphModule):
         made.plan = plan
         made.settings = settings
         made.range_constraints = dict(range_constraints or {})
+        made.partitions = {}
         made.recompile()
         return made
 
@@ -81,10 +83,12 @@ class CompiledModule(fx.GraphModule):
 
     def run_as(self, other: CompiledModule) -> None:
         """From the next call on runs what `other`, which has the same graph and settings, runs now. One atomic step."""
+        self.partitions = {}
         object.__setattr__(self, "_short_way", other.__dict__["_short_way"])
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompiledModule:
         """A copy with engines of its own bytes, which are read again on first use."""
+        memo[id(self.partitions)] = self.partitions
         copied = super().__deepcopy__(memo)
         inner = fx.GraphModule(copied, copied.graph)
         return CompiledModule.wrap(inner, self.input_specs, self.plan, self.settings, self.range_constraints)

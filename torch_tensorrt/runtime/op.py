@@ -21,6 +21,7 @@ from torch_tensorrt.contracts.engine_bytes import decode, encode_parts, with_ori
 from torch_tensorrt.contracts.origin import Origin
 from torch_tensorrt.runtime.input_check import InputCheck
 from torch_tensorrt.runtime.native import NativeEngine, native_engine, release_kernels
+from torch_tensorrt.runtime.rebuilding import rebuild
 from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
 from torch_tensorrt.spec.shape_expr import Size, parse, solve
 
@@ -137,9 +138,21 @@ def _read(constant: Tensor, spec: str | None) -> Engine:
     native = native_engine(constant, found, verify=False)
     if native is not None:
         return native
+    try:
+        return _with_its_backend(found, payload)
+    except EngineNotRunnable as reason:
+        return rebuild(found, data, reason)
+
+
+def _with_its_backend(found: EngineSpec, payload: memoryview) -> Engine:
+    if found.backend not in engines.names():
+        raise EngineNotRunnable(
+            f"Engine {found.name!r} is for the backend {found.backend!r}, which is not installed; known here are "
+            f"{', '.join(engines.names())}."
+        )
     backend = engines.backend(found.backend)
     if found.format_version != backend.format_version:
-        raise FileFormatError(
+        raise EngineNotRunnable(
             f"Engine {found.name!r} has format {found.format_version} of the {found.backend!r} backend; this version reads "
             f"{backend.format_version}. Compile and save the model again."
         )
