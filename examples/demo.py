@@ -92,6 +92,8 @@ def run_case(case: Case, folder: Path) -> dict[str, Tensor]:
     plan = compiled.plan
     coverage = f"{plan.in_engines} of {plan.total} nodes in {len(plan.groups)} engine(s)"
     console.print(f"compiled in {case.seconds['build']:.1f} s: {coverage}")
+    if plan.in_engines < plan.total:
+        case.disagreements.append(f"{case.name}: not all operations are in an engine: {coverage}")
     path = folder / f"{case.name}.ep"
     clock(case, "save", lambda: torch_tensorrt.save(compiled, str(path), inputs=case.inputs))
     console.print(f"saved in {case.seconds['save']:.1f} s: {path.stat().st_size / 1e6:.1f} MB")

@@ -140,3 +140,14 @@ def test_settings_of_pytorch_are_as_before() -> None:
     before = torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
     decompose_nodes(torch_tensorrt.dynamo.trace(Function(written), arg_inputs=(torch.ones(2, 3),)), TABLE)
     assert (torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled) == before
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_the_mode_that_the_caller_is_in_makes_no_difference(mode: Callable[[], object]) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    x = torch.randn(2, 3, 5, 5)
+    with mode():
+        compiled = torch_tensorrt.compile(net, inputs=[x], min_block_size=1)
+        result = compiled(x)
+    assert str(compiled.plan).count("aten.") == 2  # the batch norm is folded into the convolution
+    torch.testing.assert_close(result, net(x), rtol=1e-4, atol=1e-5)

@@ -37,7 +37,8 @@ def decompose_nodes(program: ExportedProgram, table: Table) -> fx.GraphModule | 
     mode = _common_mode(module.graph)
     if mode is None or not _is_plain(module.graph) or not _replace_writes(module.graph):
         return None
-    with torch.no_grad(), mode:
+    # In inference mode PyTorch would take some operators apart otherwise (batch_norm): the result must not depend on it.
+    with torch.inference_mode(False), torch.no_grad(), mode:
         return module if _Decomposition(module, table).run() else None
 
 
