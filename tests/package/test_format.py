@@ -20,11 +20,11 @@ from mutations import GOLDEN
 import torch_tensorrt
 from torch_tensorrt import EngineNotRunnable, FileFormatError
 from torch_tensorrt.contracts.engine_bytes import VERSION, decode
-from torch_tensorrt.package import reading
+from torch_tensorrt.package import saving
 
 FILES = sorted(path.name for path in GOLDEN.iterdir() if path.suffix in {".ep", ".ts"})
 ENGINES = sorted(path.name for path in GOLDEN.glob("*.engine"))
-FORMAT = Path(reading.__file__).parent / "FORMAT.md"
+FORMAT = Path(saving.__file__).parent / "FORMAT.md"
 EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
 SHIFT = torch.tensor(EXPECTED["shift"])
 
