@@ -21,7 +21,7 @@ from torch_tensorrt.contracts.engine_bytes import decode, encode_parts, with_ori
 from torch_tensorrt.contracts.origin import Origin
 from torch_tensorrt.runtime.input_check import InputCheck
 from torch_tensorrt.runtime.native import NativeEngine, native_engine, release_kernels
-from torch_tensorrt.runtime.rebuilding import rebuild
+from torch_tensorrt.runtime.rebuilding import PayloadFormatError, rebuild
 from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
 from torch_tensorrt.spec.shape_expr import Size, parse, solve
 
@@ -140,7 +140,7 @@ def _read(constant: Tensor, spec: str | None) -> Engine:
         return native
     try:
         return _with_its_backend(found, payload)
-    except EngineNotRunnable as reason:
+    except (EngineNotRunnable, PayloadFormatError) as reason:
         return rebuild(found, data, reason)
 
 
@@ -152,7 +152,7 @@ def _with_its_backend(found: EngineSpec, payload: memoryview) -> Engine:
         )
     backend = engines.backend(found.backend)
     if found.format_version != backend.format_version:
-        raise EngineNotRunnable(
+        raise PayloadFormatError(
             f"Engine {found.name!r} has format {found.format_version} of the {found.backend!r} backend; this version reads "
             f"{backend.format_version}. Compile and save the model again."
         )

@@ -15,7 +15,7 @@ from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.engine_bytes import read_program
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.observe.log import logger
-from torch_tensorrt.spec.errors import EngineNotRunnable
+from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.settings_record import settings_from_record
 
@@ -24,7 +24,11 @@ _CHOICES = {"cpu": ("openvino", "inductor", "eager"), "cuda": ("inductor", "eage
 _HINT = "Saved with torch_tensorrt.save(..., portable=True), the file would be built again for this machine."
 
 
-def rebuild(spec: EngineSpec, data: memoryview, reason: EngineNotRunnable) -> Engine:
+class PayloadFormatError(FileFormatError):
+    """An engine whose payload is in a format that its backend doesn't read (any more, or yet)."""
+
+
+def rebuild(spec: EngineSpec, data: memoryview, reason: EngineNotRunnable | PayloadFormatError) -> Engine:
     """The engine in `data` built for this machine by the first backend that can, with a warning that says so.
 
     Raises `reason`, with what would help, when there is no program beside the engine, and EngineNotRunnable when no backend here
@@ -32,7 +36,7 @@ def rebuild(spec: EngineSpec, data: memoryview, reason: EngineNotRunnable) -> En
     """
     found = read_program(data)
     if found is None:
-        raise EngineNotRunnable(f"{reason} {_HINT}") from reason
+        raise type(reason)(f"{reason} {_HINT}") from reason
     program, options = found
     chosen = {name: value for name, value in options.items() if name not in {"engine", "device"}}
     settings = settings_from_record(chosen)
