@@ -21,7 +21,7 @@ from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.engines.openvino import sdk
 from torch_tensorrt.engines.openvino.payload import read_payload, write_payload
 from torch_tensorrt.engines.openvino.wiring import Wiring
-from torch_tensorrt.spec.errors import BuildError, FileFormatError, InputError
+from torch_tensorrt.spec.errors import BuildError, FileFormatError, InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import TensorSpec
 
@@ -217,3 +217,31 @@ def test_whole_numbers_that_openvino_cannot_hold_are_an_error_and_not_another_nu
     with pytest.raises(InputError, match="int32"):
         compiled(torch.tensor([1, 2, 3, 2**31]))
     assert torch.equal(compiled(torch.arange(4)), torch.tensor([6, 4, 2, 0]))
+
+
+@pytest.mark.parametrize(
+    "constants", [3, [["bias", 0]], [[1, 0, 64]], [["bias", -64, 64]], [["bias", 1, 4]], [["bias", 0, 2**50]]]
+)
+def test_places_of_constants_that_make_no_sense_are_a_file_format_error(constants: object) -> None:
+    net = torch.nn.Linear(8, 8)
+    settings = CompilationSettings.from_options(engine="openvino", immutable_weights=False)
+    engine = BACKEND.build(make_partition(net, [torch.randn(2, 8)], BACKEND), settings)
+    assert torch.equal(
+        BACKEND.from_bytes(memoryview(engine.to_bytes()), engine.spec).run([torch.ones(2, 8)])[0],
+        engine.run([torch.ones(2, 8)])[0],
+    )
+    with pytest.raises(FileFormatError):
+        BACKEND.from_bytes(memoryview(_with_index(engine.to_bytes(), constants=constants)), engine.spec)
+
+
+def test_a_graph_with_whose_weights_the_frontend_computes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fold(module: torch.fx.GraphModule, *others: object) -> sdk.Model:
+        for name, buffer in list(module.named_buffers()):  # as a frontend that folds would have it
+            torch.fx.graph_module._assign_attr(buffer * 2, module, name)
+        return convert(module, *others)  # type: ignore[arg-type]
+
+    convert = sdk.convert
+    monkeypatch.setattr(sdk, "convert", fold)
+    settings = CompilationSettings.from_options(engine="openvino", immutable_weights=False)
+    with pytest.raises(UnsupportedError, match="immutable_weights=True"):
+        BACKEND.build(make_partition(torch.nn.Linear(8, 8), [torch.randn(2, 8)], BACKEND), settings)

@@ -88,11 +88,16 @@ def save(  # the documented signature
     configs = _configs(output_format, kwargs)
     extras = _as_extras(extra_files or {}, output_format)
     request = _Request(output_format, extras, ExportOptions(call, dynamic_shapes, retraced), configs, pickle_protocol)
+    _put(file_path, lambda: _content(module, request))
+
+
+def _put(file_path: str | os.PathLike[str] | BinaryIO, make: Callable[[], io.BytesIO]) -> None:
+    """Writes what `make` gives to the path or file object."""
     path = None if _is_file(file_path) else _as_path(file_path)
     if path is not None:
         check_place(path)  # before the work, not after it
     with quiet_torch():
-        content = _content(module, request)
+        content = make()
     if path is None:
         _write_all(file_path, content.getbuffer())  # type: ignore[arg-type]
         return

@@ -177,8 +177,10 @@ def _places_of(records: Json, limit: int) -> Iterator[tuple[str, int, int]]:
         name, offset, length = record if isinstance(record, list) and len(record) == 3 else (None, None, None)
         if not isinstance(name, str) or type(offset) is not int or type(length) is not int:
             raise FileFormatError(f"{record!r:.60} is not the place of a constant of an OpenVINO engine.")
-        if min(offset, length) < 0 or offset + length > limit:
-            raise FileFormatError(f"The constant {record!r:.60} of an OpenVINO engine is outside of its weights.")
+        if min(offset, length) < 0 or offset + length > limit or offset % _ALIGNMENT:
+            raise FileFormatError(
+                f"The constant {record!r:.60} of an OpenVINO engine is not in its weights, at a multiple of 64."
+            )
         yield name, offset, length
 
 

@@ -77,12 +77,10 @@ def represent(
     Raises UnsupportedError when a constant of `module` doesn't come out as it is; what OpenVINO raises passes through.
     """
     constants = _separate(module)
-    trial = fx.GraphModule(module, copy.deepcopy(module.graph))
-    for name, tensor in constants.items():
-        fx.graph_module._assign_attr(_other(tensor), trial, name)
-    model = sdk.convert(module, inputs, dtypes)
+    others = {name: _other(tensor) for name, tensor in constants.items()}
+    model = sdk.convert(_with(module, constants), inputs, dtypes)
     found = _read(model, constants)
-    tried = _read(sdk.convert(trial, inputs, dtypes), _constants(trial))
+    tried = _read(sdk.convert(_with(module, others), inputs, dtypes), others)
     if found != tried:
         raise UnsupportedError(
             "OpenVINO computes with weights while it converts this graph, so that they can't be changed afterwards; compile with "
@@ -146,26 +144,23 @@ def _lay_out(found: _Found, constants: Mapping[str, Tensor]) -> Representation:
 
 
 def _write(block: Tensor, place: Place, tensor: Tensor) -> None:
-    plain = tensor.detach().contiguous().reshape(-1)
-    block[place.offset : place.offset + place.size].copy_(plain.view(torch.uint8))
-
-
-def _constants(module: fx.GraphModule) -> dict[str, Tensor]:
-    names = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
-    return {name: fx.graph_module._get_attr(module, name) for name in sorted(names)}
+    # As the tensor's own dtype and shape: PyTorch copies that with all cores, and bytes with one.
+    block[place.offset : place.offset + place.size].view(tensor.dtype).view(tensor.shape).copy_(tensor.detach())
 
 
 def _separate(module: fx.GraphModule) -> dict[str, Tensor]:
-    """Gives each constant of `module` contiguous memory of its own, by which it is recognised in OpenVINO's model."""
+    """The constants of `module`, each in contiguous memory of its own, by which it is recognised in OpenVINO's model."""
     seen: set[int] = set()
-    constants = _constants(module)
-    for name, tensor in constants.items():
-        own = tensor.detach().contiguous()
-        own = own.clone() if own.data_ptr() in seen else own
-        seen.add(own.data_ptr())
-        constants[name] = own
-        fx.graph_module._assign_attr(own, module, name)
+    constants: dict[str, Tensor] = {}
+    for name in sorted({str(node.target) for node in module.graph.find_nodes(op="get_attr")}):
+        own = fx.graph_module._get_attr(module, name).detach().contiguous()
+        constants[name] = own.clone() if own.data_ptr() in seen else own
+        seen.add(constants[name].data_ptr())
     return constants
+
+
+def _with(module: fx.GraphModule, constants: Mapping[str, Tensor]) -> fx.GraphModule:
+    return fx.GraphModule(dict(constants), copy.deepcopy(module.graph))
 
 
 def _other(tensor: Tensor) -> Tensor:
