@@ -54,7 +54,7 @@ BUDGETS = {
     "engines/eager": 200,  # design 120: its bytes are an exported program, made and checked here
     "engines/openvino": 1850,  # design 500: operator forms found wrong are refused or rewritten; representations to refit
     "engines/inductor": 1000,  # design 500: the program and weights travel with the code, to be rebuilt and refitted
-    "engines/tensorrt": 3900,
+    "engines/tensorrt": 5500,  # design 3,900: 240 operators and more, with the forms that the SDK takes and refusals
     "runtime": 900,
     "package": 3000,  # design 700: three formats, and files are screened, inspected and described here
     "refitting": 550,  # issue 3: weights that change; the graphs are compared in words here
@@ -69,7 +69,6 @@ CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS
 LONG_SIGNATURES = {
     *("_compile.py:compile", "package/saving.py:save", "dynamo/__init__.py:compile"),
     "dynamo/_refit.py:refit_module_weights",
-    "engines/tensorrt/converters/convolution.py:convolution",  # a converter has its operator's arguments
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -223,13 +222,18 @@ def long_functions(source: Source) -> Iterator[str]:
 
 
 def many_parameters(source: Source) -> Iterator[str]:
-    """At most 6 parameters, not counting self and cls."""
+    """At most 6 parameters, not counting self and cls; a converter has its operator's."""
     for name, node in functions(source):
         arguments = node.args
         listed = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
         count = sum(argument is not None and argument.arg not in {"self", "cls"} for argument in listed)
-        if count > PARAMETERS and f"{source.path}:{name}" not in LONG_SIGNATURES:
+        if count > PARAMETERS and f"{source.path}:{name}" not in LONG_SIGNATURES and not _is_converter(node):
             yield f"{source.path}:{name} has {count} parameters"
+
+
+def _is_converter(node: Function) -> bool:
+    made_by = [part.func if isinstance(part, ast.Call) else part for part in node.decorator_list]
+    return any(isinstance(part, ast.Name) and part.id == "converts" for part in made_by)
 
 
 def any_in_public_signatures(source: Source) -> Iterator[str]:

@@ -36,7 +36,10 @@ from torch_tensorrt.spec.settings import CompilationSettings
 
 BACKEND = engines.backend("inductor")
 SETTINGS = CompilationSettings.from_options()
-pytestmark = pytest.mark.skipif(not BACKEND.available(torch.device("cpu")), reason="no C++ compiler here")
+pytestmark = [
+    pytest.mark.skipif(not BACKEND.available(torch.device("cpu")), reason="no C++ compiler here"),
+    pytest.mark.slow,  # some twenty compilations; test_inductor_quick.py has one
+]
 CPU = torch.device("cpu")
 
 
