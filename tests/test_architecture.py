@@ -69,6 +69,7 @@ CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS
 LONG_SIGNATURES = {
     *("_compile.py:compile", "package/saving.py:save", "dynamo/__init__.py:compile"),
     "dynamo/_refit.py:refit_module_weights",
+    "engines/tensorrt/converters/pooling.py:_pool",  # what two operators share has the arguments of both
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -148,7 +148,8 @@ def test_a_plan_that_the_sdk_refuses_names_the_node() -> None:
     settings = CompilationSettings.from_options(device="sm_75")
     partition = make_partition(lambda x: (x @ x).relu(), [torch.randn(8, 8)], BACKEND)
     with pytest.raises(
-        BuildError, match=r"(?s)'mm' \(aten.mm.default\): .*Turing.*torch_executed_ops=\{\"aten.mm.default\"\}"
+        BuildError,
+        match=r"(?s)'matmul' \(aten.matmul.default\): .*Turing.*torch_executed_ops=\{\"aten.matmul.default\"\}",
     ):
         BACKEND.build(partition, settings)
 

@@ -85,4 +85,5 @@ def _size(size: int | torch.SymInt) -> int | Dim:
     environment: ShapeEnv = size.node.shape_env
     bounds = environment.bound_sympy(expr)
     high = int(bounds.upper) if bounds.upper.is_finite and bounds.upper < 2**31 else None
-    return Dim(str(expr), max(int(bounds.lower), 0), int(size.node.hint), high)
+    low = max(int(bounds.lower), 0)
+    return Dim(str(expr), low, int(size.node.hint) if size.node.has_hint() else low, high)

@@ -11,7 +11,7 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
-from suite import elementwise, reducing, shaping
+from suite import elementwise, forms, placing, products, reducing, shaping
 from suite.agreement import disagreement
 from suite.case import Case
 from suite.flows import eager, openvino
@@ -25,13 +25,14 @@ if importlib.util.find_spec("tensorrt_rtx") is not None:
     from suite.flows import tensorrt
 
     FLOWS = (*FLOWS, tensorrt)
-CASES = (*elementwise.rows(), *shaping.rows(), *reducing.rows())
+CASES = (*elementwise.rows(), *shaping.rows(), *placing.rows(), *reducing.rows(), *forms.rows())
+PRODUCTS = (*products.rows(),)  # of the TensorRT flow only, so far
 SETTINGS = CompilationSettings.from_options()
 
 
 def _rows() -> Iterator[object]:
     for flow in FLOWS:
-        for place, case in enumerate(CASES):
+        for place, case in enumerate((*CASES, *PRODUCTS) if flow.BACKEND == "tensorrt_rtx" else CASES):
             marks = [pytest.mark.xfail(strict=True, reason=flow.WRONG[case.name])] if case.name in flow.WRONG else []
             if flow is eager and place % 8:
                 marks.append(pytest.mark.slow)  # exporting takes the time, and nothing here depends on the operator
@@ -68,10 +69,10 @@ def test_a_row_agrees_with_pytorch_or_is_refused_with_a_reason(flow: ModuleType,
 
 
 def test_names_of_rows_are_unique() -> None:
-    names = [case.name for case in CASES]
+    names = [case.name for case in (*CASES, *PRODUCTS)]
     assert sorted(set(names)) == sorted(names)
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.BACKEND)
 def test_a_flow_lists_no_row_that_does_not_exist(flow: ModuleType) -> None:
-    assert set(flow.REFUSED) | set(flow.WRONG) <= {case.name for case in CASES}
+    assert set(flow.REFUSED) | set(flow.WRONG) <= {case.name for case in (*CASES, *PRODUCTS)}

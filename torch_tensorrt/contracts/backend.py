@@ -35,6 +35,8 @@ class EngineBackend(ABC):
     format_version: ClassVar[int]  # of the payload that to_bytes() writes
     # Whether it builds for the compute capabilities of device="sm_89", wherever the model's tensors are.
     builds_for_capabilities: ClassVar[bool] = False
+    # Whether engines compute in the dtypes that the graph has: `enabled_precisions` then casts the graph.
+    strongly_typed: ClassVar[bool] = False
 
     @abstractmethod
     def available(self, device: torch.device) -> Support:

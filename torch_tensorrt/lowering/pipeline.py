@@ -12,6 +12,7 @@ from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.passes import LoweringPass
 from torch_tensorrt.lowering.decomposing import decompose_nodes
 from torch_tensorrt.lowering.decompositions import decomposition_table
+from torch_tensorrt.lowering.passes.cast_precision import cast_precision
 from torch_tensorrt.lowering.passes.fold_batch_norm import fold_batch_norm
 from torch_tensorrt.lowering.passes.fold_constants import fold_constants
 from torch_tensorrt.lowering.passes.inline_regions import inline_regions
@@ -69,7 +70,8 @@ def lower_decomposed(
     """
     theirs = {tensor.untyped_storage()._cdata for _, _, tensor in _named_tensors(graph_module)} if own else set()
     check_graph(graph_module)
-    run_passes(graph_module, (*SHARED, *backend.passes(settings), *LAST), settings)
+    typed = (cast_precision,) if backend.strongly_typed else ()
+    run_passes(graph_module, (*SHARED, *backend.passes(settings), *typed, *LAST), settings)
     _keep_read_weights(graph_module, theirs)
     return graph_module
 

@@ -116,6 +116,25 @@ def _attention(node: fx.Node) -> None:
         node.args, node.kwargs = (query, key, value, mask, *rest), options
 
 
+def _several_indices(node: fx.Node) -> None:
+    """x[i, j]  ->  x[i < 0 ? i + n : i, j < 0 ? j + m : j]: with several tensors the rule takes negative indices for others."""
+    source, indices = node.args
+    assert isinstance(source, fx.Node)
+    assert isinstance(indices, (list, tuple))
+    if sum(isinstance(index, fx.Node) for index in indices) < 2:
+        return
+    new = node.graph.call_function
+    counted: list[Argument] = []
+    for dim, index in enumerate(indices):
+        if isinstance(index, fx.Node):
+            size = source.meta["val"].shape[dim]
+            count: Argument = size if isinstance(size, int) else new(aten.sym_size.int, (source, dim))
+            negative = new(aten.lt.Scalar, (index, 0))
+            index = new(aten.where.self, (negative, new(aten.add.Tensor, (index, count)), index))
+        counted.append(index)
+    node.args = (source, counted)
+
+
 def _variance(node: fx.Node) -> None:
     """var(x)  ->  var(x, (0, 1, ...)): without dimensions the rule loses the correction."""
     x, dims, options = _over(node)
@@ -159,6 +178,7 @@ def _replace(node: fx.Node, other: fx.Node) -> None:
 
 _REWRITES: Mapping[OpOverload, Callable[[fx.Node], None]] = {
     aten.slice.Tensor: _slice,
+    aten.index.Tensor: _several_indices,
     aten.abs.default: _abs_of_integers,
     aten.div.Tensor_mode: _floor_division_of_integers,
     aten.gt.Tensor: _swapped(aten.lt.Tensor),

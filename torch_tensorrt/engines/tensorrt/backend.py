@@ -28,6 +28,7 @@ class _NetworkBackend(EngineBackend):
     """What both have in common. `name` is that of the package that builds and runs the engines."""
 
     format_version: ClassVar[int] = 1
+    strongly_typed: ClassVar[bool] = True
 
     def available(self, device: torch.device) -> Support:
         """Where the package can be imported (and, for TensorRT, a GPU is there)."""

@@ -92,13 +92,20 @@ def _check(net: Net, node: fx.Node, made: Any) -> None:
         if tensor is None or not isinstance(value, Tensor):
             continue
         shape, wanted = net.shape(tensor), [-1 if is_varying(size) else int(size) for size in value.shape]
-        same = len(shape) == len(wanted) and all(a == b or a == -1 for a, b in zip(shape, wanted, strict=True))
+        same = len(shape) == len(wanted) and all(map(_agrees, shape, value.shape))
         if not same or net.dtype(tensor) is not value.dtype:
             raise InternalError(
                 f"The converter of {node.name!r} ({node.target}) gives {net.dtype(tensor)} {list(shape)} and PyTorch "
                 f"{value.dtype} {list(value.shape)} (-1: varies). Please report this; "
                 f'torch_executed_ops={{"{node.target}"}} runs the operator in PyTorch.'
             )
+
+
+def _agrees(known: int, size: int | torch.SymInt) -> bool:
+    """The SDK may know less of a size (-1), or more: that h // (h // 2) is 2. Then it is what PyTorch has seen."""
+    if isinstance(size, torch.SymInt) and is_varying(size):
+        return known == -1 or (size.node.has_hint() and known == size.node.hint)
+    return known in (-1, int(size))
 
 
 def _mark_outputs(net: Net, node: fx.Node, values: Mapping[fx.Node, Any], partition: Partition) -> None:

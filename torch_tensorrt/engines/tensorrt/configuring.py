@@ -18,6 +18,7 @@ from torch_tensorrt.spec.settings import CompilationSettings
 
 HONOURED = frozenset(
     {
+        *("enabled_precisions", "use_fp32_acc"),
         *(
             "optimization_level",
             "workspace_size",

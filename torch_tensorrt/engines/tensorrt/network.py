@@ -195,6 +195,8 @@ class Definition:
 
     def unsqueeze(self, tensor: ITensor, axes: Sequence[int]) -> ITensor:
         """`tensor` with sizes of 1 at `axes` of the result (all counted from the front)."""
+        if not axes:
+            return tensor
         shape = self.shape(tensor)
         result = list(shape)
         for axis in sorted(axes):

@@ -105,15 +105,20 @@ class Shaping(Definition):
         sizes: Sequence[Size],
         stride: Sequence[int],
         mode: str | None = None,
+        fill: ITensor | None = None,
     ) -> ITensor:
-        """Element `start + i * stride` for each `i` below `sizes`; `mode` (SampleMode) says what is outside of `tensor`."""
+        """Element `start + i * stride` for each `i` below `sizes`; `mode` (SampleMode) says what is outside of `tensor`.
+
+        fill: a scalar, what mode "FILL" puts there.
+        """
         what = self.member("SampleMode", mode) if mode is not None else None
         step = tuple(stride)
+        filled = {} if fill is None else {4: fill}
         fixed = [tuple(size for size in given if isinstance(size, int)) for given in (start, sizes)]
         if len(fixed[0]) == len(start) and len(fixed[1]) == len(sizes):
-            return self.layer("slice", tensor, *fixed, step, mode=what)
+            return self.layer("slice", tensor, *fixed, step, inputs=filled, mode=what)
         unused = (0,) * self.rank(tensor)
-        inputs = {1: self.size_tensor(start), 2: self.size_tensor(sizes)}
+        inputs = {1: self.size_tensor(start), 2: self.size_tensor(sizes), **filled}
         return self.layer("slice", tensor, unused, unused, step, inputs=inputs, mode=what)
 
     def expand(self, tensor: ITensor, sizes: Sequence[Size]) -> ITensor:

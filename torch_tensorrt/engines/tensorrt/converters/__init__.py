@@ -21,15 +21,24 @@ To add an operator: write a function in its family's file, with the operator's o
 from __future__ import annotations
 
 from torch_tensorrt.engines.tensorrt.converters import activations as activations
+from torch_tensorrt.engines.tensorrt.converters import attention as attention
 from torch_tensorrt.engines.tensorrt.converters import casting as casting
 from torch_tensorrt.engines.tensorrt.converters import composed as composed
 from torch_tensorrt.engines.tensorrt.converters import constructors as constructors
 from torch_tensorrt.engines.tensorrt.converters import convolution as convolution
+from torch_tensorrt.engines.tensorrt.converters import distances as distances
 from torch_tensorrt.engines.tensorrt.converters import elementwise as elementwise
+from torch_tensorrt.engines.tensorrt.converters import indexing as indexing
+from torch_tensorrt.engines.tensorrt.converters import lookup as lookup
 from torch_tensorrt.engines.tensorrt.converters import matrices as matrices
 from torch_tensorrt.engines.tensorrt.converters import movement as movement
 from torch_tensorrt.engines.tensorrt.converters import ordering as ordering
+from torch_tensorrt.engines.tensorrt.converters import padding as padding
+from torch_tensorrt.engines.tensorrt.converters import pooling as pooling
+from torch_tensorrt.engines.tensorrt.converters import quantisation as quantisation
 from torch_tensorrt.engines.tensorrt.converters import reduction as reduction
+from torch_tensorrt.engines.tensorrt.converters import scattering as scattering
+from torch_tensorrt.engines.tensorrt.converters import windows as windows
 from torch_tensorrt.engines.tensorrt.converters.registry import convert_node, converts
 
 __all__ = ["convert_node", "converts"]

@@ -9,13 +9,23 @@ from torch_tensorrt.engines.tensorrt.net import Net
 from torch_tensorrt.engines.tensorrt.sdk import ITensor
 
 aten = torch.ops.aten
-_BYTES = frozenset({torch.uint8})  # the SDK casts from and to it, and computes nothing in it
+BYTES = frozenset({torch.uint8, torch.int8})  # the SDK casts from and to them; they are computed with in int32
 
 
-@converts(aten._to_copy.default, also=_BYTES)
+@converts(aten._to_copy.default, also=BYTES)
 def to_copy(net: Net, self: ITensor) -> ITensor:
     """_to_copy(Tensor self, *, dtype=None, ...) -> Tensor; a float becomes a bool by being nonzero."""
-    return same(net, self)
+    if net.result not in BYTES or not net.is_integer(self) or net.dtype(self) is net.result:
+        return same(net, self)
+    return wrap(net, net.cast(self, torch.int32) if net.dtype(self) in BYTES else self, net.result)
+
+
+def wrap(net: Net, value: ITensor, dtype: torch.dtype) -> ITensor:
+    """Whole numbers (int32 or int64) as int8 or uint8, with the bits above left out as in PyTorch."""
+    lowest, wide = torch.iinfo(dtype).min, net.dtype(value)
+    moved = net.elementwise(value, -lowest, "SUM", wide) if lowest else value
+    rounds = net.elementwise(net.elementwise(moved, 256, "FLOOR_DIV", wide), 256, "PROD", wide)
+    return net.cast(net.elementwise(value, rounds, "SUB", wide), dtype)
 
 
 @converts(

@@ -28,12 +28,13 @@ def expm1(net: Net, self: ITensor) -> ITensor:
 
 @converts(aten.log1p.default)
 def log1p(net: Net, self: ITensor) -> ITensor:
-    """log1p(Tensor self) -> Tensor: 2 * atanh(x / (2 + x)), and above 1 the logarithm itself."""
+    """log1p(Tensor self) -> Tensor: 2 * atanh(x / (2 + x)), and beyond 0.5 the logarithm itself."""
     x = net.cast(self, net.result)
     ratio = net.elementwise(x, net.elementwise(x, 2.0, "SUM", net.result), "DIV", net.result)
     near = net.elementwise(net.unary(ratio, "ATANH"), 2.0, "PROD", net.result)
     far = net.unary(net.elementwise(x, 1.0, "SUM", net.result), "LOG")
-    return net.select(net.elementwise(x, 1.0, "GREATER", net.result), far, near, net.result)
+    beyond = net.elementwise(net.unary(x, "ABS"), 0.5, "GREATER", net.result)
+    return net.select(beyond, far, near, net.result)
 
 
 @converts(aten.exp2.default)

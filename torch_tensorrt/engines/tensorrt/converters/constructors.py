@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import fx
 
+from torch_tensorrt.engines.tensorrt.converters.casting import BYTES
 from torch_tensorrt.engines.tensorrt.converters.registry import bind, converts
 from torch_tensorrt.engines.tensorrt.net import Net
 from torch_tensorrt.engines.tensorrt.network import Scalar, Size
@@ -27,10 +28,10 @@ def counts_in_fractions(node: fx.Node, settings: CompilationSettings) -> str:
     return "an arange of varying length with fractions has no layer in TensorRT" if varies else ""
 
 
-@converts(aten.arange.start_step, refuse=counts_in_fractions)
+@converts(aten.arange.start_step, refuse=counts_in_fractions, also=BYTES)
 def arange(net: Net, start: Size, end: Size, step: Size) -> ITensor:
     """arange.start_step(Scalar start, Scalar end, Scalar step=1, *, dtype, layout, device, pin_memory) -> Tensor"""
-    if not any(isinstance(value, Scalar) for value in (start, end, step)):
+    if not (isinstance(start, Scalar) or isinstance(end, Scalar) or isinstance(step, Scalar)):
         return net.constant(torch.arange(start, end, step, dtype=net.result))
     span = net.compute_size(end, start, "SUB")
     if step != 1:  # rounded up: -floor(-span / step)
@@ -134,4 +135,3 @@ def count_up(net: Net, length: Size, start: Size = 0, step: Size = 1) -> ITensor
     }
     kind = net.member("FillOperation", "LINSPACE")
     return net.layer("fill", (1,), kind, net.sdk.dtype(torch.int64), inputs=inputs)
-

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 
+from torch_tensorrt.engines.tensorrt.converters.casting import BYTES, wrap
 from torch_tensorrt.engines.tensorrt.converters.registry import bind, converts
 from torch_tensorrt.engines.tensorrt.net import Net
 from torch_tensorrt.engines.tensorrt.network import Operand
@@ -98,9 +99,19 @@ def not_bool(node: fx.Node, settings: CompilationSettings) -> str:
     return "TensorRT computes no numbers with bool" if operand_dtype(node) is torch.bool else ""
 
 
+def outside_bytes(node: fx.Node, settings: CompilationSettings) -> str:
+    """PyTorch cuts a number down to the tensor's dtype before it compares."""
+    dtype = operand_dtype(node)
+    if dtype not in BYTES:
+        return ""
+    low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+    outside = [given for given in node.args if isinstance(given, int) and not low <= given <= high]
+    return f"{outside[0]} is outside of {dtype}, which TensorRT computes in int32" if outside else ""
+
+
 def only_bool(node: fx.Node, settings: CompilationSettings) -> str:
     """Bits of integers can't be reached."""
-    bits = "bitwise" in str(node.target) and operand_dtype(node) is not torch.bool
+    bits = "bitwise" in str(node.target) and result_dtype(node) is not torch.bool
     return f"TensorRT has no {node.target} of integers, only of bools" if bits else ""
 
 
@@ -146,22 +157,22 @@ def gelu(net: Net, self: ITensor, approximate: str) -> ITensor:
     return net.activation(self, "GELU_TANH" if approximate == "tanh" else "GELU_ERF")
 
 
-@converts(*BINARY)
+@converts(*BINARY, refuse=outside_bytes, also=BYTES)
 def binary(net: Net, self: Operand, other: Operand) -> ITensor:
     """f(Tensor self, Tensor other) -> Tensor; div gives a float."""
     return _arithmetic(net, self, other, BINARY[_target(net)])
 
 
-@converts(aten.add.Tensor, aten.add.Scalar)
+@converts(aten.add.Tensor, aten.add.Scalar, also=BYTES)
 def add(net: Net, self: Operand, other: Operand, alpha: float) -> ITensor:
     """add.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor"""
     return _arithmetic(net, self, _scaled(net, other, alpha), "SUM")
 
 
-@converts(aten.sub.Tensor, aten.sub.Scalar, refuse=not_bool)
+@converts(aten.sub.Tensor, aten.sub.Scalar, refuse=not_bool, also=BYTES)
 def sub(net: Net, self: Operand, other: Operand, alpha: float) -> ITensor:
     """sub.Tensor(Tensor self, Tensor other, *, Scalar alpha=1) -> Tensor"""
-    return net.elementwise(self, _scaled(net, other, alpha), "SUB", net.result)
+    return _arithmetic(net, self, _scaled(net, other, alpha), "SUB")
 
 
 def divides_whole_numbers(node: fx.Node, settings: CompilationSettings) -> str:
@@ -216,7 +227,7 @@ def power(net: Net, self: Operand, exponent: Operand) -> ITensor:
     return net.elementwise(self, exponent, "POW", net.result)
 
 
-@converts(*COMPARISON)
+@converts(*COMPARISON, refuse=outside_bytes, also=BYTES)
 def compare(net: Net, self: Operand, other: Operand) -> ITensor:
     """f(Tensor self, Tensor other) -> Tensor of bools; bools are compared as 0 and 1."""
     op, negated = COMPARISON[_target(net)]
@@ -224,7 +235,7 @@ def compare(net: Net, self: Operand, other: Operand) -> ITensor:
     return net.unary(result, "NOT") if negated else result
 
 
-@converts(*OR_EQUAL)
+@converts(*OR_EQUAL, refuse=outside_bytes, also=BYTES)
 def compare_or_equal(net: Net, self: Operand, other: Operand) -> ITensor:
     """f(Tensor self, Tensor other) -> Tensor of bools; false where either is NaN."""
     dtype = _comparable(net)
@@ -233,13 +244,19 @@ def compare_or_equal(net: Net, self: Operand, other: Operand) -> ITensor:
     return net.elementwise(strictly, equal, "OR", torch.bool)
 
 
-@converts(*LOGICAL, refuse=only_bool)
+@converts(*LOGICAL, refuse=only_bool, also=BYTES)
 def logical(net: Net, self: Operand, other: Operand) -> ITensor:
     """f(Tensor self, Tensor other) -> Tensor of bools."""
     return net.elementwise(self, other, LOGICAL[_target(net)], torch.bool)
 
 
-@converts(aten.logical_not.default, aten.bitwise_not.default, refuse=only_bool)
+@converts(aten.bitwise_not.default)
+def bitwise_not(net: Net, self: ITensor) -> ITensor:
+    """bitwise_not(Tensor self) -> Tensor: of a bool its opposite, of an integer -1 - self."""
+    return net.elementwise(-1, self, "SUB", net.result) if net.is_integer(self) else net.unary(self, "NOT")
+
+
+@converts(aten.logical_not.default, also=BYTES)
 def invert(net: Net, self: ITensor) -> ITensor:
     """logical_not(Tensor self) -> Tensor of bools."""
     return net.unary(net.cast(self, torch.bool), "NOT")
@@ -289,12 +306,15 @@ def _target(net: Net) -> OpOverload:
 
 
 def _arithmetic(net: Net, first: Operand, second: Operand, op: str) -> ITensor:
+    if net.result in BYTES:
+        return wrap(net, net.elementwise(first, second, op, torch.int32), net.result)
     return net.elementwise(first, second, OF_BOOLS[op] if net.result is torch.bool else op, net.result)
 
 
 def _comparable(net: Net) -> torch.dtype:
-    return torch.int32 if net.common is torch.bool else net.common
+    return torch.int32 if net.common is torch.bool or net.common in BYTES else net.common
 
 
 def _scaled(net: Net, value: Operand, alpha: float) -> Operand:
-    return value if alpha == 1 else net.elementwise(value, alpha, "PROD", net.result)
+    dtype = torch.int32 if net.result in BYTES else net.result
+    return value if alpha == 1 else net.elementwise(value, alpha, "PROD", dtype)

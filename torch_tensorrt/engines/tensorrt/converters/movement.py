@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from torch import fx
 
 from torch_tensorrt.engines.tensorrt.converters.registry import bind, converts
 from torch_tensorrt.engines.tensorrt.net import Net
 from torch_tensorrt.engines.tensorrt.network import Scalar, Size
 from torch_tensorrt.engines.tensorrt.sdk import ITensor
-from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
 _END = sys.maxsize  # what PyTorch writes for "to the end"
@@ -61,9 +59,10 @@ def unsqueeze(net: Net, self: ITensor, dim: int) -> ITensor:
 @converts(aten.squeeze.dims, aten.squeeze.dim, aten.squeeze_copy.dims)
 def squeeze(net: Net, self: ITensor, dim: Sequence[int] | int) -> ITensor:
     """squeeze.dims(Tensor self, int[] dim) -> Tensor: only sizes of 1 go."""
-    rank, shape = net.rank(self), net.shape(self)
+    assert net.node is not None
+    rank, shape = net.rank(self), bind(net.node)["self"].meta["val"].shape
     axes = [axis % rank for axis in ([dim] if isinstance(dim, int) else dim)] if rank else []
-    return net.squeeze(self, [axis for axis in axes if shape[axis] == 1])
+    return net.squeeze(self, [axis for axis in axes if isinstance(shape[axis], int) and shape[axis] == 1])
 
 
 @converts(aten.expand.default, aten.expand_copy.default)
@@ -72,17 +71,11 @@ def expand(net: Net, self: ITensor, size: Sequence[Size], implicit: bool) -> ITe
     return net.expand(self, size)
 
 
-def nothing_to_join(node: fx.Node, settings: CompilationSettings) -> str:
-    """cat lets a one-dimensional empty tensor stand beside others of any rank, for old programs' sake."""
-    tensors = [tensor.meta["val"] for tensor in bind(node)["tensors"]]
-    ranks = {tensor.dim() for tensor in tensors}
-    return "it joins an empty tensor with ones of another rank" if len(ranks) > 1 else ""
-
-
-@converts(aten.cat.default, refuse=nothing_to_join)
+@converts(aten.cat.default)
 def cat(net: Net, tensors: Sequence[ITensor], dim: int) -> ITensor:
-    """cat(Tensor[] tensors, int dim=0) -> Tensor"""
-    return net.concatenate([net.cast(tensor, net.result) for tensor in tensors], dim)
+    """cat(Tensor[] tensors, int dim=0) -> Tensor; empty ones of one dimension may stand beside others of any rank."""
+    rank = max(net.rank(tensor) for tensor in tensors)
+    return net.concatenate([net.cast(tensor, net.result) for tensor in tensors if net.rank(tensor) == rank], dim)
 
 
 @converts(aten.slice.Tensor, aten.slice_copy.Tensor)
@@ -91,14 +84,14 @@ def slice_tensor(net: Net, self: ITensor, dim: int, start: Size | None, end: Siz
     axis = dim % net.rank(self)
     begin, known = 0 if start is None else start, net.known_size(axis)
     if step == 1 and known and isinstance(begin, int) and begin >= 0:  # PyTorch knows that it is all within
-        return _cut(net, self, axis, begin, known)
+        return cut(net, self, axis, begin, known)
     extent = net.size(self, axis)
-    first = _clamped(net, begin, extent)
-    last = extent if end is None or end == _END else _clamped(net, end, extent)
+    first = place_within(net, begin, extent)
+    last = extent if end is None or end == _END else place_within(net, end, extent)
     length = net.compute_size(net.compute_size(last, first, "SUB"), 0, "MAX")
     if step != 1:
         length = net.compute_size(net.compute_size(length, step - 1, "SUM"), step, "FLOOR_DIV")
-    return _cut(net, self, axis, first, length, step)
+    return cut(net, self, axis, first, length, step)
 
 
 @converts(aten.select.int, aten.select_copy.int)
@@ -114,12 +107,12 @@ def split_with_sizes(net: Net, self: ITensor, split_sizes: Sequence[Size], dim: 
     axis, start = dim % net.rank(self), cast(Size, 0)
     parts: list[ITensor] = []
     for length in split_sizes:
-        parts.append(_cut(net, self, axis, start, length))
+        parts.append(cut(net, self, axis, start, length))
         start = net.compute_size(start, length, "SUM")
     return parts
 
 
-def _cut(net: Net, value: ITensor, axis: int, first: Size, length: Size, step: int = 1) -> ITensor:
+def cut(net: Net, value: ITensor, axis: int, first: Size, length: Size, step: int = 1) -> ITensor:
     """`length` places along `axis`, from `first` on, `step` apart; all of the other dimensions."""
     starts: list[Size] = [0] * net.rank(value)
     sizes, strides = net.sizes(value), [1] * net.rank(value)
@@ -127,7 +120,7 @@ def _cut(net: Net, value: ITensor, axis: int, first: Size, length: Size, step: i
     return net.slice(value, starts, sizes, strides)
 
 
-def _clamped(net: Net, place: Size, extent: Size) -> Size:
+def place_within(net: Net, place: Size, extent: Size) -> Size:
     """A start or end as a count from the front, within the tensor."""
     if isinstance(place, Scalar):  # may be negative: only a run knows
         zero = net.compute_size(place, 0, "MIN")

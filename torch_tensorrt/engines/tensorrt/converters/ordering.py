@@ -81,6 +81,18 @@ def argsort(net: Net, self: ITensor, dim: int, descending: bool) -> ITensor:
     return sort(net, self, dim, descending)[1]
 
 
+@converts(aten.kthvalue.default, refuse=too_many)
+def kthvalue(net: Net, self: ITensor, k: int, dim: int, keepdim: bool) -> tuple[ITensor, ITensor]:
+    """kthvalue(Tensor self, SymInt k, int dim=-1, bool keepdim=False) -> (Tensor values, Tensor indices)"""
+    ranked = _rank(net, self, k, dim, largest=False)
+    if net.rank(self) == 0:
+        return ranked
+    axis = dim % net.rank(self)
+    last = [net.gather(output, net.constant(torch.tensor([k - 1])), axis) for output in ranked]
+    values, places = last if keepdim else [net.squeeze(output, (axis,)) for output in last]
+    return values, places
+
+
 @converts(aten.cumsum.default)
 def cumsum(net: Net, self: ITensor, dim: int) -> ITensor:
     """cumsum(Tensor self, int dim, *, ScalarType? dtype=None) -> Tensor"""
@@ -129,7 +141,7 @@ def _first(net: Net, value: ITensor, op: str, dim: int, keep: bool) -> tuple[ITe
 def _rank(net: Net, value: ITensor, count: int, dim: int, largest: bool) -> tuple[ITensor, ITensor]:
     """The first `count` values and int64 places. The layer wants two dimensions or more."""
     rank, number = net.rank(value), net.as_integer(value)
-    axis = dim % max(rank, 1) + max(0, 2 - rank)
+    axis = dim % rank + max(0, 2 - rank) if rank else 1
     tensor = net.unsqueeze(number, range(2 - rank)) if rank < 2 else number
     order = list(range(net.rank(tensor)))
     if len(order) - axis > _RANKED_DIMENSIONS:
@@ -170,4 +182,3 @@ def _known(net: Net, value: ITensor, dim: int) -> int:
     size = net.known_size(dim) if net.rank(value) else 1
     assert size is not None
     return size
-

@@ -147,10 +147,11 @@ def vector_norm(net: Net, self: ITensor, ord: float, dim: Sequence[int] | None, 
 @converts(aten._softmax.default)
 def softmax(net: Net, self: ITensor, dim: int, half_to_float: bool) -> ITensor:
     """_softmax(Tensor self, int dim, bool half_to_float) -> Tensor"""
-    rank = net.rank(self)
-    value = net.cast(self if rank else net.reshape(self, (1,)), net.result)
-    result = net.layer("softmax", value, axes=1 << (dim % max(rank, 1)))
-    return result if rank else net.reshape(result, ())
+    missing = max(2 - net.rank(self), 0)  # the layer wants two dimensions or more
+    value = net.unsqueeze(net.cast(self, net.result), range(missing)) if missing else net.cast(self, net.result)
+    axis = dim % net.rank(self) + missing if net.rank(self) else 0
+    result = net.layer("softmax", value, axes=1 << axis)
+    return net.squeeze(result, range(missing)) if missing else result
 
 
 @converts(aten._log_softmax.default)
