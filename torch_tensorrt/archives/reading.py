@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import mmap
+import re
 import threading
 import zipfile
 from typing import BinaryIO
@@ -15,10 +16,12 @@ from torch.export import ExportedProgram
 
 from torch_tensorrt.archives.screening import screen_archive
 from torch_tensorrt.observe.quiet import quiet_torch
-from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.errors import FileFormatError, InputError
 
 _MAPPED = 64 * 1024  # bytes: smaller tensors are copied
 _MODEL = "model"  # the name that torch.export.save gives
+# What PyTorch says of a class in the form of arguments or results that nobody has registered.
+_UNKNOWN_CLASS = re.compile(r"Deserializing ([\w.]+) in pytree is not registered")
 _reading = threading.Lock()  # PyTorch's reader keeps its state in a global
 
 
@@ -28,7 +31,8 @@ def read_program(file: BinaryIO, name: str, extra_files: dict[str, object] | Non
     Large tensors are private mappings of the file where it is one on disk: they are read when they are used, and the file must
     not be overwritten in place while they live (replacing it, as `save` does, is fine).
 
-    Raises FileFormatError when it can't be read, or holds something that would run code.
+    Raises FileFormatError when it can't be read, or holds something that would run code, and InputError when the form of its
+    arguments or results needs a class that hasn't been imported.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -44,6 +48,13 @@ def read_program(file: BinaryIO, name: str, extra_files: dict[str, object] | Non
         with _reading, quiet_torch():
             return _read(file, extra_files)
     except Exception as error:
+        unknown = _UNKNOWN_CLASS.search(str(error))
+        if unknown is not None:
+            module = unknown[1].rpartition(".")[0]
+            raise InputError(
+                f"{name}: the model takes or gives objects of the class {unknown[1]}, which this process doesn't know yet. Import the "
+                f"module that defines it before loading: import {module or unknown[1]}"
+            ) from error
         raise FileFormatError(f"{name} can't be read as a saved program: {type(error).__name__}: {error}") from error
 
 

@@ -53,7 +53,7 @@ class OpenVINOBackend(EngineBackend):
         """Precisions that this CPU lacks, and optimization levels."""
         lacking = [dtype for dtype in settings.enabled_precisions if _CAPABILITY.get(dtype) not in sdk.capabilities()]
         told = [
-            f"OpenVINO does not compute in {dtype} on this CPU ({sdk.target()}); it uses another precision instead."
+            f"OpenVINO does not compute in {dtype} on this CPU; float32, or another of enabled_precisions, is used instead."
             for dtype in sorted(lacking, key=str)
         ]
         if settings.is_set("optimization_level"):
