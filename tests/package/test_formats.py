@@ -408,8 +408,10 @@ def test_a_package_needs_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_package_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = importlib.import_module("torch._inductor.config")
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    def search() -> str:
+        raise RuntimeError("none of the compilers that were tried answers")
+
+    monkeypatch.setattr(importlib.import_module("torch._inductor.cpp_builder"), "get_cpp_compiler", search)
     with pytest.raises(torch_tensorrt.BuildError, match="no compiler was found"):
         saved(PROGRAM, output_format="aot_inductor")
 

@@ -38,7 +38,7 @@ _OURS = ("aot_inductor.package", "aot_inductor.output_path")
 def check_platform(configs: object) -> Mapping[str, object]:
     """The inductor_configs that were given.
 
-    Raises InputError (a ValueError) when this isn't Linux or an option isn't Inductor's, BuildError without a C++ compiler.
+    Raises InputError (a ValueError) when this isn't Linux or an option isn't Inductor's.
     """
     if not sys.platform.startswith("linux"):
         raise InputError(
@@ -57,7 +57,6 @@ def check_platform(configs: object) -> Mapping[str, object]:
             raise InputError(
                 f"inductor_configs: Inductor has no option {name!r}.{hint} torch._inductor.list_options() names all."
             )
-    _check_compiler()
     return dict(configs or {})
 
 
@@ -83,6 +82,7 @@ def package(
     Raises UnsupportedError for a result that a package can't give back, BuildError with PyTorch's own words when AOTInductor
     can't compile the graph.
     """
+    _check_compiler()
     _check_results(program)
     plain = inline_engines(program)
     if plain is not program:
