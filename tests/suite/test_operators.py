@@ -36,6 +36,8 @@ def _rows() -> Iterator[object]:
             marks = [pytest.mark.xfail(strict=True, reason=flow.WRONG[case.name])] if case.name in flow.WRONG else []
             if flow is eager and place % 8:
                 marks.append(pytest.mark.slow)  # exporting takes the time, and nothing here depends on the operator
+            if flow.BACKEND == "tensorrt_rtx" and place % 2:
+                marks.append(pytest.mark.slow)  # every other row: CI has 25 minutes; `make slow` runs the rest
             yield pytest.param(flow, case, id=f"{flow.BACKEND}-{case.name}", marks=marks)
 
 
