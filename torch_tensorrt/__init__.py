@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from torch_tensorrt import dynamo, logging, runtime
-from torch_tensorrt._compile import compile
+from torch_tensorrt._compile import compile, convert_method_to_trt_engine, cross_compile_for_windows
+from torch_tensorrt.dynamo._compiler import load_cross_compiled_exported_program
 from torch_tensorrt.package.inspecting import EngineReport, FileReport, inspect_file
 from torch_tensorrt.package.loading import load
 from torch_tensorrt.package.saving import save
@@ -42,10 +43,13 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "compile",
+    "convert_method_to_trt_engine",
+    "cross_compile_for_windows",
     "dtype",
     "dynamo",
     "inspect_file",
     "load",
+    "load_cross_compiled_exported_program",
     "logging",
     "memory_format",
     "runtime",

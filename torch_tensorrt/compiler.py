@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.export import ExportedProgram
 
-from torch_tensorrt import engines
-from torch_tensorrt.caching.reuse import place_for
+from torch_tensorrt.caching.programs import ProgramPlace, program_place
+from torch_tensorrt.caching.reuse import Place, place_for
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.partition import Partition, Plan
-from torch_tensorrt.lowering.pipeline import decompose, lower_decomposed
+from torch_tensorrt.engine_choice import choose_backend
+from torch_tensorrt.lowering.pipeline import decompose, lower, lower_decomposed
 from torch_tensorrt.observe.log import AtLevel, logger, warn_once
 from torch_tensorrt.observe.progress import progress
 from torch_tensorrt.observe.quiet import quiet_torch
-from torch_tensorrt.partition.boundary import tensor_spec
-from torch_tensorrt.partition.cutter import Call, cut
+from torch_tensorrt.package.lifting import lift
+from torch_tensorrt.partition.boundary import input_specs
+from torch_tensorrt.partition.cutter import Call, Cut, cut
 from torch_tensorrt.partition.planner import plan, require_everything_in_engines
 from torch_tensorrt.refitting.recording import keep_record, make_record, remember_program, with_origin
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.runtime.op import pack
-from torch_tensorrt.spec.errors import BuildError, InputError
+from torch_tensorrt.spec.errors import BuildError
 from torch_tensorrt.spec.settings import CompilationSettings
-from torch_tensorrt.spec.tensor_spec import TensorSpec
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
 from torch_tensorrt.trace.symbols import SymbolRange, symbol_ranges
 from torch_tensorrt.trace.tracer import trace
 
 _log = logger("compiler")
-_AUTOMATIC = {"cpu": "openvino", "cuda": "inductor"}  # device of the inputs -> engine="auto"
 
 
 def compile_model(
@@ -67,84 +67,83 @@ def _compile(
     return compile_program(program, call, settings)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What is compiled, for what, and how."""
+
+    program: ExportedProgram
+    settings: CompilationSettings
+    backend: EngineBackend
+    device: torch.device
+    reason: str  # why this backend
+    ranges: Mapping[str, SymbolRange]
+
+
 def compile_program(program: ExportedProgram, call: CallInputs | None, settings: CompilationSettings) -> CompiledModule:
     """Lower, plan, cut, build, wrap. `call` gives the typical sizes; the ranges are the program's own."""
     start = time.perf_counter()
     backend, device, reason = choose_backend(program, settings)
     for told in backend.unhonoured(settings):
         warn_once(f"{backend.name}: {told}", told)
-    ranges = symbol_ranges(program, call)
-    decomposed = decompose(program, backend, settings)
-    template = None if settings.immutable_weights else remember_program(program, decomposed)
-    lowered = lower_decomposed(decomposed, backend, settings)
-    planned = plan(lowered, backend, settings, device=device, reason=reason)
-    if settings.require_full_compilation:
-        require_everything_in_engines(planned)
-    specs = _input_specs(lowered, ranges)
-    if settings.dryrun:
-        print(planned)
-        return CompiledModule.wrap(lowered, specs, planned, settings, program.range_constraints)
-    record = None if settings.immutable_weights else make_record(lowered, template, backend, settings)
-    pieces = cut(lowered, planned, ranges)
-    built = []
-    with progress(f"Building {backend.name} engines", len(pieces.calls)) as steps:
-        for piece in pieces.calls:
-            built.append(_build(backend, piece, settings))
-            steps.advance(piece.partition.name)
-    for piece, (constant, spec) in zip(pieces.calls, with_origin(built, record), strict=True):
-        pieces.install(piece, constant, spec)
-    compiled = CompiledModule.wrap(pieces.outer, specs, planned, settings, program.range_constraints)
-    compiled.partitions = {piece.attribute: piece.partition for piece in pieces.calls}
-    keep_record(compiled, record)
-    _summarise(planned, time.perf_counter() - start)
+    job = _Job(program, settings, backend, device, reason, symbol_ranges(program, call))
+    place = program_place(program, job.ranges, backend, settings)
+    compiled = place.find(lambda: _pieces_again(job)) if place is not None else None
+    if compiled is None:
+        compiled = _compile_program(job, place)
+    if not settings.dryrun and compiled.plan is not None:
+        _summarise(compiled.plan, time.perf_counter() - start)
     return compiled
 
 
-def choose_backend(program: ExportedProgram, settings: CompilationSettings) -> tuple[EngineBackend, torch.device, str]:
-    """The backend, the device that it builds for, and why it was chosen.
-
-    Raises InputError when the engine that was asked for is not available for the device.
-    """
-    device = settings.device.torch_device() if settings.device is not None else _device_of(program)
-    capabilities = settings.device.compute_capabilities if settings.device is not None else ()
-    name, reason = settings.engine, "engine= asked for it"
-    if name == "auto" and os.environ.get("TORCH_TENSORRT_ENGINE"):
-        name, reason = os.environ["TORCH_TENSORRT_ENGINE"], "TORCH_TENSORRT_ENGINE asked for it"
-    elif name == "auto" and capabilities:
-        name, reason = "tensorrt_rtx", "device= names a compute capability"
-    elif name == "auto":
-        if device.type not in _AUTOMATIC:
-            raise InputError(
-                f"No engine of this version builds for {device}; {' and '.join(_AUTOMATIC)} are what it compiles for. Move the "
-                "model and its inputs there, or ask for engine='eager'."
-            )
-        name, reason = _AUTOMATIC[device.type], f"the inputs are on {device.type}"
-    backend = engines.backend(name)
-    if capabilities and backend.builds_for_capabilities:
-        device = _device_of(program)  # the target needn't be here: the tensors are where they are
-    available = backend.available(device)
-    if not available:
-        raise InputError(
-            f"Engine {name!r} can't be used for {device}: {available.reason}. Known engines: {', '.join(engines.names())}."
-        )
-    return backend, device, reason
+def _compile_program(job: _Job, place: ProgramPlace | None) -> CompiledModule:
+    backend, settings = job.backend, job.settings
+    decomposed = decompose(job.program, backend, settings)
+    template = None if settings.immutable_weights else remember_program(job.program, decomposed)
+    lowered = lower_decomposed(decomposed, backend, settings)
+    planned = plan(lowered, backend, settings, device=job.device, reason=job.reason)
+    if settings.require_full_compilation:
+        require_everything_in_engines(planned)
+    specs = input_specs(lowered, job.ranges)
+    if settings.dryrun:
+        print(planned)
+        return CompiledModule.wrap(lowered, specs, planned, settings, job.program.range_constraints)
+    record = None if settings.immutable_weights else make_record(lowered, template, backend, settings)
+    pieces = cut(lowered, planned, job.ranges)
+    places = {
+        call.attribute: place_for(call.partition, backend, settings) for call in pieces.calls
+    }  # in the engine cache
+    built = _build_all(pieces, places, backend, settings)
+    for piece, (constant, spec) in zip(pieces.calls, with_origin(built, record), strict=True):
+        pieces.install(piece, constant, spec)
+    compiled = CompiledModule.wrap(pieces.outer, specs, planned, settings, job.program.range_constraints)
+    compiled.partitions = pieces.partitions()
+    keep_record(compiled, record)
+    if place is not None:
+        place.keep(compiled, places, lift)
+    return compiled
 
 
-def _device_of(program: ExportedProgram) -> torch.device:
-    for node in program.graph.nodes:
-        value = node.meta.get("val")
-        if isinstance(value, torch.Tensor):
-            return value.device
-    return torch.device("cpu")
+def _pieces_again(job: _Job) -> Mapping[str, Partition]:
+    """What the engines of a compilation that was taken from the cache were built from."""
+    lowered = lower(job.program, job.backend, job.settings)
+    planned = plan(lowered, job.backend, job.settings, device=job.device, reason=job.reason)
+    return cut(lowered, planned, job.ranges).partitions()
 
 
-def _input_specs(graph_module: fx.GraphModule, ranges: Mapping[str, SymbolRange]) -> Sequence[TensorSpec | None]:
-    values = [(node.name, node.meta.get("val")) for node in graph_module.graph.nodes if node.op == "placeholder"]
-    return [tensor_spec(name, value, ranges) if isinstance(value, torch.Tensor) else None for name, value in values]
+def _build_all(
+    pieces: Cut, places: Mapping[str, Place | None], backend: EngineBackend, settings: CompilationSettings
+) -> list[tuple[torch.Tensor, str]]:
+    built = []
+    with progress(f"Building {backend.name} engines", len(pieces.calls)) as steps:
+        for piece in pieces.calls:
+            built.append(_build(piece, places[piece.attribute], backend, settings))
+            steps.advance(piece.partition.name)
+    return built
 
 
-def _build(backend: EngineBackend, piece: Call, settings: CompilationSettings) -> tuple[torch.Tensor, str]:
-    place = place_for(piece.partition, backend, settings)  # in the engine cache
+def _build(
+    piece: Call, place: Place | None, backend: EngineBackend, settings: CompilationSettings
+) -> tuple[torch.Tensor, str]:
     kept = place.find() if place is not None else None
     if kept is not None:
         return kept

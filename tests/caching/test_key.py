@@ -187,9 +187,9 @@ def test_the_backend_its_sdk_and_its_source_are_part_of_the_key(monkeypatch: pyt
     found.add(key_of(part, EAGER, options).hash)
     monkeypatch.setattr(type(EAGER), "format_version", 99)
     found.add(key_of(part, EAGER, options).hash)
-    monkeypatch.setattr("torch_tensorrt.caching.key._source_digest", lambda _: "edited")
+    monkeypatch.setattr("torch_tensorrt.caching.key.source_digest", lambda _: "edited")
     found.add(key_of(part, EAGER, options).hash)
-    monkeypatch.setattr("torch_tensorrt.caching.key._own_version", lambda: "99")
+    monkeypatch.setattr("torch_tensorrt.caching.key.own_version", lambda: "99")
     found.add(key_of(part, EAGER, options).hash)
     assert len(found) == 6
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interpret.reading import TORCH_DTYPE, Layer, along, read_weights
-from interpret.semantics import runs
+from interpret.semantics import NotInterpretedError, runs
 
 _UNARY = {"RECIP": torch.reciprocal, "NOT": torch.logical_not}
 
@@ -43,7 +43,10 @@ def parametric_relu(layer: Layer, x: Tensor, slope: Tensor) -> Tensor:
 
 @runs("ELEMENTWISE")
 def elementwise(layer: Layer, x: Tensor, y: Tensor) -> Tensor:
-    """ElementWise.html: equal ranks, sizes of 1 are broadcast; DIV of integers cuts off, FLOOR_DIV rounds down."""
+    """ElementWise.html: equal ranks, sizes of 1 are broadcast; DIV of integers cuts off, FLOOR_DIV rounds down.
+
+    FLOOR_DIV of floats rounds the rounded quotient down, as NVIDIA's own evaluation of constants does (3 / 0.6 gives 5).
+    """
     assert x.dim() == y.dim(), layer.name
     cut = None if x.is_floating_point() else "trunc"
     functions = {
@@ -51,7 +54,7 @@ def elementwise(layer: Layer, x: Tensor, y: Tensor) -> Tensor:
         "SUB": lambda: x - y,
         "PROD": lambda: x * y,
         "DIV": lambda: torch.div(x, y, rounding_mode=cut),
-        "FLOOR_DIV": lambda: torch.div(x, y, rounding_mode="floor"),
+        "FLOOR_DIV": lambda: (x / y).floor() if cut is None else torch.div(x, y, rounding_mode="floor"),
         "POW": lambda: x.pow(y),
         "MAX": lambda: torch.maximum(x, y),
         "MIN": lambda: torch.minimum(x, y),
@@ -98,6 +101,8 @@ def scale(layer: Layer, x: Tensor) -> Tensor:
 @runs("CAST")
 def cast(layer: Layer, x: Tensor) -> Tensor:
     """Cast.html: a float is cut off, a bool is whether it is not zero."""
+    if layer.native.to_type not in TORCH_DTYPE:  # the builder takes int4 and fp4 out of quantize layers only
+        raise NotInterpretedError(f"{layer.name}: a cast to {layer.native.to_type}")
     to = TORCH_DTYPE[layer.native.to_type]
     return x != 0 if to == torch.bool else x.to(to)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tensorrt_rtx as trt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from interpret.reading import TORCH_DTYPE, Layer
@@ -44,8 +43,12 @@ def scatter(layer: Layer, x: Tensor, index: Tensor, updates: Tensor) -> Tensor:
 
 @runs("ONE_HOT")
 def one_hot(layer: Layer, index: Tensor, values: Tensor, depth: Tensor) -> Tensor:
-    """OneHot.html: values are [off, on]."""
-    hot = F.one_hot(index.long(), int(depth)).movedim(-1, layer.native.axis).bool()
+    """OneHot.html: values are [off, on]. Negative indices count from the end and those outside are off: NVIDIA's own
+    evaluation of constants says so (test_folding_oracle.py), the page doesn't.
+    """
+    index, count = index.long(), int(depth)
+    place = torch.where(index < 0, index + count, index)
+    hot = (place.unsqueeze(-1) == torch.arange(count)).movedim(-1, layer.native.axis)
     return torch.where(hot, values[1], values[0])
 
 

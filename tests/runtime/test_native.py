@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import io
 import json
 import os
 import random
@@ -356,6 +357,47 @@ def test_an_engine_for_another_cpu_is_compiled_again_with_a_warning(
         torch.testing.assert_close(ours, theirs)
 
 
+def portable_constant() -> Tensor:
+    file = io.BytesIO()
+    torch_tensorrt.save(compiled_by(small), file, portable=True)
+    (constant,) = (value for value in torch_tensorrt.load(file).state_dict.values() if value.dtype is torch.uint8)
+    return constant
+
+
+def with_payload_of_format_99(constant: Tensor) -> Tensor:
+    good = bytes(constant.numpy())
+    changed = good.replace(b'"format_version":1,', b'"format_version":9,')
+    assert changed != good
+    return torch.frombuffer(bytearray(changed), dtype=torch.uint8)
+
+
+@slow
+def test_a_portable_engine_runs_as_it_is(loaded: native.Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "runtime", lambda: None)
+    constant, call = portable_constant(), small()[2][0]
+    expected = op.live_engine(constant).engine.run(call)
+    assert all(map(torch.equal, loaded.open(constant, True).run(call), expected))
+
+
+@slow
+def test_a_portable_engine_that_does_not_fit_is_refused_with_the_remedy(loaded: native.Runtime) -> None:
+    constant = with_payload_of_format_99(portable_constant())
+    with pytest.raises(FileFormatError, match=r"format 9 .*file is portable: torch_tensorrt in Python builds"):
+        loaded.open(constant, True)
+
+
+@slow
+def test_python_builds_another_engine_for_it_also_beside_this_runtime(
+    runtime: native.Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = small()[2][0]
+    expected = op.live_engine(portable_constant()).engine.run(call)
+    rebuilt = op.live_engine(with_payload_of_format_99(portable_constant())).engine
+    assert "built again now" in caplog.text
+    for ours, theirs in zip(rebuilt.run(call), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)
+
+
 @slow
 def test_other_backends_run_in_python(runtime: native.Runtime) -> None:
     compiled = torch_tensorrt.compile(nn.ReLU(), inputs=[torch.ones(3)], engine="eager", min_block_size=1)
@@ -433,3 +475,16 @@ def test_a_program_without_python_prints_the_same_numbers(
     wrong = subprocess.run([str(program), package, "17"], capture_output=True, text=True, check=False, timeout=120)
     assert wrong.returncode == 1
     assert "17" in wrong.stderr
+
+
+@slow
+def test_a_program_without_python_runs_a_portable_package(program: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Linear(64, 4).eval(), torch.arange(64).div(64).reshape(1, 64)
+    compiled = torch_tensorrt.compile(model, inputs=[Input((1, 64))], engine="openvino", min_block_size=1)
+    torch_tensorrt.save(compiled, tmp_path / "model.pt2", output_format="aot_inductor", portable=True)
+    ours = subprocess.run(
+        [str(program), str(tmp_path / "model.pt2"), "1"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ours.returncode == 0, ours.stderr
+    assert ours.stdout.split() == ["batch", "1:", *(f"{number:.5f}" for number in compiled(x)[0].tolist())]

@@ -195,7 +195,16 @@ BAD: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "no size": (((1, None),), {}, r"dimension 1 is None"),
     "misspelt keyword": ((), {"min_shap": (1,)}, r"min_shap.*[Dd]id you mean 'min_shape'"),
     "unknown keyword": (((1,),), {"zzz": 1}, r"zzz.*keywords are shape"),
-    "profiles": (((1,),), {"profiles": [1]}, r"profiles.*not built in this version"),
+    "profiles and a shape": (((1,),), {"profiles": [RANGE]}, r"profiles and a shape"),
+    "profiles that are none": ((), {"profiles": [1]}, r"profiles=\[1\]: a list of dicts"),
+    "no profiles": ((), {"profiles": []}, r"a list of dicts"),
+    "a profile without its end": ((), {"profiles": [RANGE, {"min_shape": (1, 3)}]}, r"Profile 1 .*needs min_shape"),
+    "profiles of other ranks": (
+        (),
+        {"profiles": [RANGE, {"min_shape": (1,), "opt_shape": (1,), "max_shape": (1,)}]},
+        r"the same number of dimensions",
+    ),
+    "tensor outside the profiles": ((), {"profiles": [RANGE], "torch_tensor": torch.zeros(9, 3)}, r"\(9, 3\).*\(1, 3\) to"),
     "unknown dtype": (((1,),), {"dtype": "float33"}, r"float33"),
     "complex": (((1,),), {"dtype": torch.complex64}, r"complex64"),
     "complex tensor": ((), {"torch_tensor": torch.zeros(1, dtype=torch.complex64)}, r"complex64"),
@@ -324,3 +333,18 @@ def test_a_range_with_one_size_out_of_order_names_the_dimension(
     opt[at] = shapes["max_shape"][at] + 1
     with pytest.raises(InputError, match=f"Dimension {at}:"):
         Input(**{**shapes, "opt_shape": tuple(opt)})
+
+
+def test_several_profiles_are_one_range_over_all_of_them_with_the_typical_sizes_of_the_first() -> None:
+    decode = {"min_shape": (1, 1), "opt_shape": (2, 1), "max_shape": (8, 1)}
+    prefill = {"min_shape": (1, 16), "opt_shape": (1, 64), "max_shape": (1, 512)}
+    made = Input(profiles=[decode, prefill], dtype=torch.int64)
+    assert made.shape == {"min_shape": (1, 1), "opt_shape": (2, 1), "max_shape": (8, 512)}
+    assert made.profiles == (((1, 1), (2, 1), (8, 1)), ((1, 16), (1, 64), (1, 512)))
+    assert made != Input(**made.shape, dtype=torch.int64)
+    assert "profiles=" in repr(made)
+
+
+def test_an_input_without_profiles_has_one() -> None:
+    assert Input((1, 3)).profiles == (((1, 3),) * 3,)
+    assert Input(**RANGE).profiles == (((1, 3), (4, 3), (8, 3)),)

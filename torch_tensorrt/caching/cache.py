@@ -16,16 +16,16 @@ class BaseEngineCache(ABC):
         """Keeps `blob` under `hash` (64 hexadecimal digits), in place of what was there."""
 
     @abstractmethod
-    def load(self, hash: str, *args: object, **kwargs: object) -> bytes | bytearray | None:
+    def load(self, hash: str, *args: object, **kwargs: object) -> bytes | bytearray | memoryview | None:
         """What was saved under `hash`, or None when it isn't there, or not any more.
 
-        The memory of a bytearray is given away with it; bytes are copied by the receiver.
+        The memory of a bytearray or writable memoryview is given away with it; bytes are copied by the receiver.
         """
 
     def insert(self, hash: str, entry: bytes, *args: object, **kwargs: object) -> None:
         """`save` under its other documented name."""
         self.save(hash, entry, *args, **kwargs)
 
-    def check(self, hash: str, *args: object, **kwargs: object) -> bytes | bytearray | None:
+    def check(self, hash: str, *args: object, **kwargs: object) -> bytes | bytearray | memoryview | None:
         """`load` under its other documented name."""
         return self.load(hash, *args, **kwargs)

@@ -7,6 +7,7 @@ replaces or removes a file go on reading what they opened.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import re
 import socket
@@ -21,6 +22,7 @@ from torch_tensorrt.spec.errors import InputError
 
 SUFFIX = ".trtengine"
 _PART = re.compile(r"\.[0-9a-f]{64}\.(?P<host>.+)\.(?P<pid>\d+)\.[^.]+\.part")
+_MAPPED = 1 << 20  # bytes: larger entries are mapped, not read
 _HASH = re.compile(r"[0-9a-f]{64}")
 _ABANDONED = 24 * 3600  # seconds after which an unfinished file is nobody's, whoever wrote it
 _log = logger("caching")
@@ -61,7 +63,7 @@ class DiskEngineCache(BaseEngineCache):
         except OSError as error:
             self._warn("written to", error)
 
-    def load(self, hash: str, *args: object, **kwargs: object) -> bytes | bytearray | None:
+    def load(self, hash: str, *args: object, **kwargs: object) -> bytes | bytearray | memoryview | None:
         """The entry, which counts as used now."""
         path = self._path(hash)
         try:
@@ -91,7 +93,7 @@ class DiskEngineCache(BaseEngineCache):
         for _, size, path in entries:
             if total + needed_min_size <= self.total_engine_cache_size:
                 break
-            with contextlib.suppress(FileNotFoundError):  # another process was faster
+            with contextlib.suppress(OSError):  # another process was faster, or has it mapped (on Windows)
                 path.unlink()
                 _log.info("removed %s from the engine cache to make room", path.name)
             total -= size
@@ -140,9 +142,12 @@ class DiskEngineCache(BaseEngineCache):
         )
 
 
-def _read(path: Path) -> bytearray:
+def _read(path: Path) -> bytearray | memoryview:
     with path.open("rb", buffering=0) as file:
-        blob = bytearray(os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size
+        if size >= _MAPPED:  # files here are replaced or removed, never written to: what is mapped stays what it is
+            return memoryview(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY))
+        blob = bytearray(size)
         left = memoryview(blob)
         while left and (count := file.readinto(left)):
             left = left[count:]

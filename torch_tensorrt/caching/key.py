@@ -24,7 +24,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, fx, nn
-from torch._ops import OpOverload
+from torch._ops import HigherOrderOperator, OpOverload
 
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.partition import Partition
@@ -58,14 +58,14 @@ def key_of(partition: Partition, backend: EngineBackend, settings: CompilationSe
     fingerprint = backend.fingerprint(partition, settings)
     if fingerprint is None:
         raise UndescribableError(f"the {backend.name!r} backend doesn't say what its engines depend on")
-    graph = _Graph(partition.module, names=not settings.immutable_weights)
+    graph = GraphDescription(partition.module, names=not settings.immutable_weights)
     record: dict[str, Json] = {
         "description_version": DESCRIPTION_VERSION,
         "backend": backend.name,
         "format_version": backend.format_version,
         "fingerprint": dict(fingerprint),
-        "source": _source_digest(type(backend).__module__),
-        "versions": {"torch": torch.__version__, "torch_tensorrt": _own_version()},
+        "source": source_digest(type(backend).__module__),
+        "versions": {"torch": torch.__version__, "torch_tensorrt": own_version()},
         "options": dict(settings.engine_options()),
         "inputs": [graph.boundary(spec) for spec in partition.inputs],
         "outputs": [graph.boundary(spec) for spec in partition.outputs],
@@ -75,7 +75,7 @@ def key_of(partition: Partition, backend: EngineBackend, settings: CompilationSe
     return Key(text, hashlib.sha256(text).hexdigest())
 
 
-class _Graph:
+class GraphDescription:
     """Describes a graph. `names`: with those of its constants, by which an engine is refitted.
 
     Nodes, constants and symbols are numbered in the order in which they come up.
@@ -92,7 +92,7 @@ class _Graph:
     def boundary(self, spec: TensorSpec) -> Json:
         """An input or output without its name."""
         shape: list[Json] = [
-            [self._expression(size.expr, symbols_in(size.expr)), size.min, size.opt, size.max]
+            [self._expression(size.expr, symbols_in(size.expr)), size.min, size.opt, size.max, *_ranges(size.profiles)]
             if isinstance(size, Dim)
             else size
             for size in spec.shape
@@ -106,7 +106,7 @@ class _Graph:
             nodes.append(self._node(node))
             self.numbers[node] = len(self.numbers)
         kinds = [
-            _constant(tensor) for tensor in self.constants.values()
+            kind_of(tensor) for tensor in self.constants.values()
         ]  # first: what has no kind can't be hashed either
         digests = digests_of(list(self.constants.values()))
         constants: list[Json] = [
@@ -135,6 +135,8 @@ class _Graph:
             if node.target.namespace not in _OPERATORS:
                 raise UndescribableError(f"{node.target} is an operator from outside PyTorch, whose code may change")
             return ["operator", str(node.target)]
+        if isinstance(node.target, HigherOrderOperator) and type(node.target).__module__.startswith("torch."):
+            return ["higher order", node.target.name()]
         if node.op == "call_function" and callable(node.target):
             return ["function", _function(node.target)]
         raise UndescribableError(f"node {node.name!r} is a {node.op} of {node.target}")
@@ -143,11 +145,19 @@ class _Graph:
         found: object = self.module
         for part in target.split("."):
             found = getattr(found, part, None)
+        if isinstance(found, fx.GraphModule):
+            return ["graph", self._nested(found)]
         if type(found) not in (Tensor, nn.Parameter):
             raise UndescribableError(f"constant {target!r} is a {type(found).__name__}")
         assert isinstance(found, Tensor)
         self.constants.setdefault(target, found)
         return ["constant", list(self.constants).index(target)]
+
+    def _nested(self, module: fx.GraphModule) -> Json:
+        """The branch of a condition, a region with its own modes: its symbols are those of the graph around it."""
+        inner = GraphDescription(module, names=self.names)
+        inner.symbols, inner.ranges = self.symbols, self.ranges
+        return inner.record()
 
     def _argument(self, value: object) -> Json:  # one line per type; bool before int
         if isinstance(value, fx.Node):
@@ -200,6 +210,10 @@ class _Graph:
         return _WORD.sub(number, text)
 
 
+def _ranges(profiles: Sequence[Sequence[int]]) -> list[Json]:
+    return [[*points] for points in profiles]
+
+
 def _double(value: float) -> str:
     return struct.pack(">d", value).hex()  # tells 0.0 from -0.0 and one NaN from another
 
@@ -229,7 +243,8 @@ def _kind(tensor: Tensor) -> list[Json]:
     return [dtype_name(tensor.dtype), str(tensor.device), tensor.is_conj(), tensor.is_neg()]
 
 
-def _constant(tensor: Tensor) -> Json:
+def kind_of(tensor: Tensor) -> Json:
+    """Dtype, device, sizes and strides. Raises UndescribableError for a tensor that isn't plain."""
     return [*_kind(tensor), list(tensor.shape), list(tensor.stride())]
 
 
@@ -245,7 +260,8 @@ def _digest(tensor: Tensor) -> str:
 
 
 @cache
-def _own_version() -> str:
+def own_version() -> str:
+    """Of this package."""
     try:
         return version(_DISTRIBUTION)
     except PackageNotFoundError:  # used from its source, not installed
@@ -253,7 +269,7 @@ def _own_version() -> str:
 
 
 @cache
-def _source_digest(module: str) -> str:
+def source_digest(module: str) -> str:
     """A hash of the Python files beside `module`: an engine built by other code of ours is another engine."""
     file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:

@@ -30,7 +30,7 @@ class Storage(Protocol):
     """What is needed of a cache: BaseEngineCache has it."""
 
     def save(self, hash: str, blob: bytes) -> None: ...
-    def load(self, hash: str) -> bytes | bytearray | None: ...
+    def load(self, hash: str) -> bytes | bytearray | memoryview | None: ...
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,15 @@ class Place:
         """
         if not self.settings.reuse_cached_engines:
             return None
-        blob = self.storage.load(self.key.hash)
+        blob = find_blob(self.storage, self.key)
         if blob is None:
             _log.info("%s: not in the engine cache", self.partition.name)
             return None
-        if not isinstance(blob, (bytes, bytearray)):
-            raise InputError(
-                f"{self.storage!r:.200} loaded a {type(blob).__name__}; it must give the bytes it was given."
-            )
         try:
-            found = self._read(memoryview(blob))
+            kept = decode_header(read_entry(blob, self.key.description)).spec
+            found = load_engine(blob, self.key.description, self._spec(kept).to_json())
         except (FileFormatError, EngineNotRunnable) as error:
-            _log.warning(
-                "An entry of the engine cache can't be used and is dropped; %s is built anew. Entry %s: %s",
-                self.partition.name, self.key.hash, error,
-            )  # fmt: skip
-            discard = getattr(self.storage, "discard", None)
-            if callable(discard):
-                discard(self.key.hash)
+            drop(self.storage, self.key, self.partition.name, error)
             return None
         _log.info("%s: taken from the engine cache (%s)", self.partition.name, self.key.hash)
         return found
@@ -76,15 +67,6 @@ class Place:
         if self.settings.cache_built_engines:
             engine = memoryview(constant.numpy())  # type: ignore[arg-type]
             self.storage.save(self.key.hash, write_entry(self.key.description, engine))
-
-    def _read(self, blob: memoryview) -> tuple[Tensor, str]:
-        engine = read_entry(blob, self.key.description)
-        spec = self._spec(decode_header(engine).spec)
-        constant = _constant(relabel(engine, spec))
-        verified(constant)
-        text = spec.to_json()
-        live_engine(constant, text)  # now, so that an SDK that refuses the bytes is heard while there is a remedy
-        return constant, text
 
     def _spec(self, kept: EngineSpec) -> EngineSpec:
         """The spec of the kept engine with the names that this partition uses."""
@@ -102,11 +84,41 @@ class Place:
         return spec
 
 
+def find_blob(storage: Storage, key: Key) -> memoryview | None:
+    """What `storage` has under `key`, unchecked. Raises InputError when a cache of the user gives something else than bytes."""
+    blob = storage.load(key.hash)
+    if blob is None:
+        return None
+    if not isinstance(blob, (bytes, bytearray, memoryview)):
+        raise InputError(f"{storage!r:.200} loaded a {type(blob).__name__}; it must give the bytes it was given.")
+    return memoryview(blob)
+
+
+def load_engine(blob: memoryview, description: bytes, spec: str) -> tuple[Tensor, str]:
+    """The constant of the engine in the entry `blob`, with `spec` (JSON) in its header, and `spec`; ready to run.
+
+    Raises FileFormatError when the entry is for anything else than `description`, or damaged, and EngineNotRunnable.
+    """
+    engine = read_entry(blob, description)
+    constant = _constant(relabel(engine, EngineSpec.from_json(spec)))
+    verified(constant)
+    live_engine(constant, spec)  # now, so that an SDK that refuses the bytes is heard while there is a remedy
+    return constant, spec
+
+
+def drop(storage: Storage, key: Key, name: str, why: Exception) -> None:
+    """Removes an entry that can't be used, with a warning; `name` is what has to be built instead."""
+    _log.warning(
+        "An entry of the engine cache can't be used and is dropped; %s is built anew. Entry %s: %s", name, key.hash, why
+    )
+    discard = getattr(storage, "discard", None)
+    if callable(discard):
+        discard(key.hash)
+
+
 def place_for(partition: Partition, backend: EngineBackend, settings: CompilationSettings) -> Place | None:
     """The place of `partition`'s engine; None when the settings ask for no cache, or it can't be used for this engine."""
-    if not (settings.cache_built_engines or settings.reuse_cached_engines):
-        return None
-    storage = _storage(settings)
+    storage = storage_for(settings)
     if storage is None:
         return None
     try:
@@ -116,7 +128,10 @@ def place_for(partition: Partition, backend: EngineBackend, settings: Compilatio
         return None
 
 
-def _storage(settings: CompilationSettings) -> Storage | None:
+def storage_for(settings: CompilationSettings) -> Storage | None:
+    """The cache that the settings ask for; None when they ask for none."""
+    if not (settings.cache_built_engines or settings.reuse_cached_engines):
+        return None
     if settings.custom_engine_cache is not None:
         return settings.custom_engine_cache  # type: ignore[return-value]  # checked by the option
     if settings.engine_cache_dir is not None:

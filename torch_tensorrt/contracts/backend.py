@@ -14,6 +14,7 @@ from torch._ops import OpOverload
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.contracts.passes import LoweringPass
+from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.settings import CompilationSettings
 
 
@@ -45,6 +46,14 @@ class EngineBackend(ABC):
     def runnable(self, device: torch.device) -> Support:
         """Whether an engine that is built already can run on `device` here; for most SDKs, where it can also be built."""
         return self.available(device)
+
+    def builds_for(self, platform: Platform) -> Support:
+        """Whether engines that are built here run on `platform`; for most SDKs, only where it is that of this process.
+
+        For Windows from Linux, `build` is told by the setting enable_cross_compile_for_windows.
+        """
+        here = Platform.current_platform()
+        return Support(platform is here, f"it builds for {here.value} only, where this process runs")
 
     def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
         """Operators that the backend wants undecomposed."""

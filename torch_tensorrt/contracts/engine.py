@@ -117,6 +117,13 @@ class Engine(ABC):
         """
         return None
 
+    def raw_bytes(self) -> bytes:
+        """What the engine's SDK itself reads, with nothing of this package's; for most engines that is the payload.
+
+        Raises UnsupportedError where the SDK has no such form of this engine.
+        """
+        return self.to_bytes()
+
     def payload_parts(self) -> Sequence[bytes | memoryview]:
         """The payload in parts, for engines that can spare their weights a copy: `to_bytes` is these one after the other."""
         return (self.to_bytes(),)

@@ -80,13 +80,17 @@ def decode(data: memoryview, *, verify: bool = True) -> tuple[EngineSpec, memory
 
 @dataclass(frozen=True)
 class Header:
-    """An engine's header: its spec, the versions that wrote it, and the length and hash that its payload should have."""
+    """An engine's header: its spec, the versions that wrote it, and the length and hash that its payload should have.
+
+    program: in a portable file, `bytes`, `sha256` and `options` of the program behind the payload.
+    """
 
     spec: EngineSpec
     python: str
     torch: str
     payload_bytes: int
     sha256: str
+    program: Mapping[str, Json] | None = None
 
 
 def decode_header(data: memoryview) -> Header:
@@ -94,11 +98,13 @@ def decode_header(data: memoryview) -> Header:
 
     Raises FileFormatError when the bytes are not the start of an engine that this version reads.
     """
-    record, _ = _read_header(data)
+    record, start = _read_header(data)
     spec = EngineSpec.from_record(record["spec"])
-    size = record["payload_bytes"]
+    size, program = record["payload_bytes"], record.get(_PROGRAM)
     assert isinstance(size, int)
-    return Header(spec, str(record["python"]), str(record["torch"]), size, str(record["sha256"]))
+    _program_place(record, start, size)
+    assert program is None or isinstance(program, dict)
+    return Header(spec, str(record["python"]), str(record["torch"]), size, str(record["sha256"]), program)
 
 
 def read_origin(data: memoryview) -> Origin | None:
@@ -148,9 +154,9 @@ def read_program(data: memoryview) -> tuple[memoryview, Mapping[str, Json]] | No
 
 
 def _program_place(header: Mapping[str, Json], start: int, size: int) -> tuple[int, int]:
-    """Where the program begins, and its length; the engine's end and 0 when there is none."""
+    """Where the program begins, and its length; the engine's end and 0 when there is none. Raises FileFormatError."""
     about = header.get(_PROGRAM)
-    if about is None:
+    if _PROGRAM not in header:
         return start + size, 0
     fields = {"bytes": int, "sha256": str, "options": dict}
     if not isinstance(about, dict) or set(about) != set(fields):

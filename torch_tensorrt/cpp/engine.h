@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine_spec.h"
@@ -37,8 +38,8 @@ class Engine {
   std::string notice_;
 };
 
-// The names of the backends whose engines this build of the runtime runs.
-std::vector<std::string> backends();
+// The backends whose engines this build of the runtime runs, with the format of their payloads.
+std::vector<std::pair<std::string, int64_t>> backends();
 
 // Whether nothing but C++ code may see `tensor`: no subclass that takes over what happens to it.
 bool is_plain(const at::Tensor& tensor);

@@ -192,7 +192,7 @@ DecodedEngine decode_engine(const uint8_t* data, size_t size, std::optional<std:
   text_of(fields.at("torch"), "Field 'torch' of the engine's header");
   const int64_t payload_bytes = integer_of(fields.at("payload_bytes"), "Field 'payload_bytes' of the engine's header");
   const std::string& digest = text_of(fields.at("sha256"), "Field 'sha256' of the engine's header");
-  DecodedEngine decoded{spec_from_json(fields.at("spec")), data + start, 0};
+  DecodedEngine decoded{spec_from_json(fields.at("spec")), data + start, 0, portable};
   const uint64_t rest = portable ? program_bytes(fields.at("program"), payload_bytes) : 0;
   if (payload_bytes < 0 || start > size || static_cast<uint64_t>(payload_bytes) > size - start ||
       static_cast<uint64_t>(payload_bytes) + rest != size - start) {

@@ -53,6 +53,7 @@ struct DecodedEngine {
   EngineSpec spec;
   const uint8_t* payload = nullptr; // inside the bytes that were decoded
   size_t payload_bytes = 0;
+  bool portable = false; // a program stands behind the payload; only the Python runtime builds engines from it
 };
 
 // Takes the bytes of an engine apart and checks them. `graph_spec` is the JSON that the graph carries: it must say the same.

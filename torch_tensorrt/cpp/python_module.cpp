@@ -182,16 +182,16 @@ PyObject* configure(PyObject*, PyObject* arguments) {
 
 PyObject* list_backends(PyObject*, PyObject*) {
   return guarded([]() -> PyObject* {
-    PyObject* names = PyList_New(0);
-    for (const std::string& name : torchtrt::backends()) {
-      PyObject* text = PyUnicode_FromString(name.c_str());
-      if (names == nullptr || text == nullptr || PyList_Append(names, text) != 0) {
-        Py_XDECREF(names), Py_XDECREF(text);
+    PyObject* formats = PyDict_New();
+    for (const auto& [name, format] : torchtrt::backends()) {
+      PyObject* number = PyLong_FromLongLong(format);
+      if (formats == nullptr || number == nullptr || PyDict_SetItemString(formats, name.c_str(), number) != 0) {
+        Py_XDECREF(formats), Py_XDECREF(number);
         return nullptr;
       }
-      Py_DECREF(text);
+      Py_DECREF(number);
     }
-    return names;
+    return formats;
   });
 }
 
@@ -232,7 +232,7 @@ PyObject* evaluate(PyObject*, PyObject* arguments) {
 PyMethodDef functions[] = {
     {"open", open_engine, METH_VARARGS, "open(constant, verify) -> Engine."},
     {"configure", configure, METH_VARARGS, "configure(InputError, FileFormatError, EngineNotRunnable)."},
-    {"backends", list_backends, METH_NOARGS, "Names of the backends whose engines this build runs."},
+    {"backends", list_backends, METH_NOARGS, "The backends whose engines this build runs -> the format of their payloads."},
     {"digests", digests, METH_O, "Both SHA-256 implementations."},
     {"evaluate", evaluate, METH_VARARGS, "The value of a size expression."},
     {nullptr, nullptr, 0, nullptr}};

@@ -105,12 +105,12 @@ bool is_plain(const at::Tensor& tensor) {
   return !tensor.unsafeGetTensorImpl()->is_python_dispatch() && !tensor.is_nested();
 }
 
-std::vector<std::string> backends() {
-  std::vector<std::string> names;
+std::vector<std::pair<std::string, int64_t>> backends() {
+  std::vector<std::pair<std::string, int64_t>> formats;
   for (const Backend& backend : known()) {
-    names.emplace_back(backend.name);
+    formats.emplace_back(backend.name, backend.format_version);
   }
-  return names;
+  return formats;
 }
 
 std::shared_ptr<Engine> open_engine(
@@ -121,6 +121,8 @@ std::shared_ptr<Engine> open_engine(
   }
   const auto size = static_cast<size_t>(constant.numel());
   auto decoded = decode_engine(static_cast<const uint8_t*>(constant.const_data_ptr()), size, graph_spec, verify);
+  const char* hint =
+      decoded.portable ? " Its file is portable: torch_tensorrt in Python builds an engine for this machine from it." : "";
   std::string names;
   for (const Backend& backend : known()) {
     if (decoded.spec.backend != backend.name) {
@@ -130,14 +132,14 @@ std::shared_ptr<Engine> open_engine(
     if (decoded.spec.format_version != backend.format_version) {
       fail<FileFormatError>(
           "Engine '", decoded.spec.name, "' has format ", decoded.spec.format_version, " of the '", backend.name,
-          "' backend; this runtime reads ", backend.format_version, ". Compile and save the model again.");
+          "' backend; this runtime reads ", backend.format_version, ". Compile and save the model again.", hint);
     }
     return backend.open(std::move(decoded), constant.storage());
   }
   fail<EngineNotRunnable>(
       "Engine '", decoded.spec.name, "' needs the '", decoded.spec.backend, "' backend (built for ",
       decoded.spec.target, "); this build of the C++ runtime has ", names.empty() ? "none" : names,
-      ". Run it in Python with torch_tensorrt, or build the runtime with that SDK.");
+      ". Run it in Python with torch_tensorrt, or build the runtime with that SDK.", hint);
 }
 
 std::shared_ptr<Engine> live_engine(const at::Tensor& constant, std::string_view graph_spec) {

@@ -7,12 +7,32 @@ from collections.abc import Mapping
 from torch.export import ExportedProgram
 
 from torch_tensorrt.compiler import compile_model
+from torch_tensorrt.dynamo._compiler import (
+    BindingNameMismatchError,
+    convert_exported_program_to_serialized_trt_engine,
+    convert_exported_program_to_trt_engine,
+    cross_compile_for_windows,
+    load_cross_compiled_exported_program,
+    save_cross_compiled_exported_program,
+)
 from torch_tensorrt.dynamo._refit import refit_module_weights
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.trace.tracer import trace
 
-__all__ = ["CompilationSettings", "CompiledModule", "compile", "refit_module_weights", "trace"]
+__all__ = [
+    "BindingNameMismatchError",
+    "CompilationSettings",
+    "CompiledModule",
+    "compile",
+    "convert_exported_program_to_serialized_trt_engine",
+    "convert_exported_program_to_trt_engine",
+    "cross_compile_for_windows",
+    "load_cross_compiled_exported_program",
+    "refit_module_weights",
+    "save_cross_compiled_exported_program",
+    "trace",
+]
 
 
 def compile(

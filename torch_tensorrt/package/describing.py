@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from torch_tensorrt.contracts.engine import EngineSpec
 from torch_tensorrt.partition.boundary import tensor_spec
+from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import FileFormatError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import Json, TensorSpec, specs_to_json
@@ -20,6 +21,7 @@ from torch_tensorrt.spec.version import VERSION
 from torch_tensorrt.trace.symbols import symbol_ranges, tensor_inputs
 
 METADATA = "torch_tensorrt.json"
+PLATFORM = "platform"  # a field of files that are for another platform than the one that wrote them
 FORMAT = 1
 EXECUTE = torch.ops.tensorrt.execute_engine.default
 
@@ -79,7 +81,9 @@ def _record(
     for spec in dict.fromkeys(specs):
         EngineSpec.from_json(spec)
         engines.append(json.loads(spec))
+    windows = settings is not None and settings.enable_cross_compile_for_windows
     return {
+        **({PLATFORM: Platform.WIN_X86_64.value} if windows else {}),
         "format": FORMAT,
         "package": VERSION,
         "torch": torch.__version__,

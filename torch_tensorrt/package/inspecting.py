@@ -14,11 +14,12 @@ from typing import BinaryIO
 
 from torch_tensorrt.contracts.engine import EngineSpec
 from torch_tensorrt.contracts.engine_bytes import LONGEST_START, MAGIC, Header, decode_header
-from torch_tensorrt.package.describing import METADATA
+from torch_tensorrt.package.describing import METADATA, PLATFORM
+from torch_tensorrt.package.opening import open_file
 from torch_tensorrt.package.program_json import describe_program
 from torch_tensorrt.package.sealing import check_seal
 from torch_tensorrt.package.signatures import name_archive, name_content
-from torch_tensorrt.spec.errors import FileFormatError, InputError, MissingFileError
+from torch_tensorrt.spec.errors import FileFormatError
 from torch_tensorrt.spec.tensor_spec import Json, TensorSpec, specs_from_json, specs_to_json
 
 _CHUNK = 2**20
@@ -30,7 +31,11 @@ _BROKEN = (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError, zipf
 
 @dataclass(frozen=True)
 class EngineReport:
-    """One engine in a file: the member that holds it, its spec, and what its header says of its payload (not read)."""
+    """One engine in a file: the member that holds it, its spec, and what its header says of its payload (not read).
+
+    program: in a portable file, `bytes`, `sha256` and `options` of the program behind the payload, from which another machine
+    builds an engine of its own; else None.
+    """
 
     member: str
     spec: EngineSpec
@@ -38,6 +43,7 @@ class EngineReport:
     torch: str
     payload_bytes: int
     sha256: str
+    program: Mapping[str, Json] | None = None
 
     def to_json(self) -> dict[str, Json]:
         """A JSON object."""
@@ -49,6 +55,7 @@ class EngineReport:
             "torch": self.torch,
             "payload_bytes": self.payload_bytes,
             "sha256": self.sha256,
+            "program": None if self.program is None else dict(self.program),
         }
 
 
@@ -59,7 +66,8 @@ class FileReport:
     kind: "exported_program", "torchscript", "aot_inductor", "engine" or "foreign". about: the same in words. size: bytes.
     seal: "right", "wrong" or "none". package, torch: versions that wrote it ("" when it doesn't say). settings: the options that
     were given. inputs: tensors in call order, with the ranges of sizes. signature: the original model's. engines: in the order
-    of the file. extra_files: names. notes: what else there is to say, and what could not be read.
+    of the file. extra_files: names. platform: what it was compiled for, if elsewhere. notes: what else there is to say, and
+    what could not be read.
     """
 
     path: str
@@ -74,6 +82,7 @@ class FileReport:
     signature: Mapping[str, Json] = field(default_factory=dict)
     engines: tuple[EngineReport, ...] = ()
     extra_files: tuple[str, ...] = ()
+    platform: str = ""
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Json]:
@@ -91,6 +100,7 @@ class FileReport:
             "signature": dict(self.signature),
             "engines": [engine.to_json() for engine in self.engines],
             "extra_files": list(self.extra_files),
+            "platform": self.platform,
             "notes": list(self.notes),
         }
 
@@ -104,17 +114,7 @@ def inspect_file(file_path: str | os.PathLike[str]) -> FileReport:
         MissingFileError: there is no such file. InputError: the path is empty or a folder, or can't be read.
         FileFormatError: an archive or an engine that was cut off, so that nothing can be said about it.
     """
-    if not isinstance(file_path, (str, os.PathLike)) or not os.fspath(file_path):
-        raise InputError(f"file_path={file_path!r}: the path of a file is needed.")
-    path = Path(file_path)
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; give the path of a file.")
-    if not path.exists():
-        raise MissingFileError(f"There is no file {str(path)!r}.")
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise InputError(f"{str(path)!r} can't be read: {error.strerror or error}.") from error
+    path, file = open_file(file_path)
     with file:
         return _inspect(file, path)
 
@@ -156,15 +156,18 @@ def _with_seal(report: FileReport, file: BinaryIO) -> FileReport:
 
 
 def _size_notes(engine: EngineReport, available: int) -> tuple[str, ...]:
-    if engine.payload_bytes >= available:
-        return (
-            f"The engine should have {engine.payload_bytes} bytes; the file has {available} in all: it was cut off.",
-        )
+    program = engine.program["bytes"] if engine.program is not None else 0
+    assert isinstance(program, int)
+    wanted = engine.payload_bytes + program
+    if wanted >= available:
+        return (f"The engine should have {wanted} bytes; the file has {available} in all: it was cut off.",)
     return ()
 
 
 def _engine(header: Header, member: str) -> EngineReport:
-    return EngineReport(member, header.spec, header.python, header.torch, header.payload_bytes, header.sha256)
+    return EngineReport(
+        member, header.spec, header.python, header.torch, header.payload_bytes, header.sha256, header.program
+    )
 
 
 class _Archive:
@@ -209,6 +212,7 @@ class _Archive:
             signature=signature,
             engines=engines,
             extra_files=tuple(sorted(self._extra_files())),
+            platform=str(told.get(PLATFORM, "")),
             notes=(*self.notes, *self._platform(kind)),
         )
 

@@ -19,11 +19,14 @@ from torch_tensorrt.contracts.engine_bytes import LONGEST_START, MAGIC, decode, 
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.package.describing import METADATA
+from torch_tensorrt.package.loaded_program import LoadedProgram
+from torch_tensorrt.package.opening import open_file
 from torch_tensorrt.package.packaged import PackagedModel, check_members, load_package, read_record, read_stored
+from torch_tensorrt.package.platforms import check_platform
 from torch_tensorrt.package.sealing import check_seal
 from torch_tensorrt.package.signatures import name_archive, name_content
 from torch_tensorrt.runtime.op import verified
-from torch_tensorrt.spec.errors import FileFormatError, InputError, MissingFileError
+from torch_tensorrt.spec.errors import FileFormatError, InputError
 
 Loaded: TypeAlias = "ExportedProgram | torch.jit.ScriptModule | PackagedModel"
 _log = logger("package")
@@ -61,24 +64,15 @@ def load(
         MissingFileError: there is no such file (a FileNotFoundError). InputError: the path is empty or a folder, or `format`
         is none of these.
         FileFormatError: the file is something else (it says what), was cut off or changed, or an engine in it is not as its
-        header says. EngineNotRunnable: an AOTInductor package for another machine.
+        header says. EngineNotRunnable: an AOTInductor package for another machine, or a file
+        that was compiled for another platform (cross_compile_for_windows).
     """
     if format is not None and format not in _OPTIONS:
         raise InputError(f"format={format!r} is not known; the formats are {', '.join(_OPTIONS)}.")
     wanted = _Wanted(format, kwargs)
     if hasattr(file_path, "read"):
         return _load(io.BytesIO(file_path.read()), "The file", extra_files, wanted)
-    if not isinstance(file_path, (str, os.PathLike)) or not os.fspath(file_path):
-        raise InputError(f"file_path={file_path!r}: the path of a saved program is needed.")
-    path = Path(file_path)
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder; give the path of a saved program.")
-    if not path.exists():
-        raise MissingFileError(f"There is no file {str(path)!r}.")
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise InputError(f"{str(path)!r} can't be read: {error.strerror or error}.") from error
+    path, file = open_file(file_path)
     with file:
         return _load(file, repr(str(path)), extra_files, wanted, path)
 
@@ -108,11 +102,13 @@ def _load(
     sealed = check_seal(file, name)
     if not sealed:
         _log.info("%s has no seal of torch_tensorrt.save; it is read without checking that it is unchanged.", name)
+    check_platform(file, name)
     file.seek(0)
     loaded: Loaded
     if kind == "exported_program":
-        loaded = read_program(file, name)
-        _check_engines(loaded, name, sealed=sealed)
+        program = read_program(file, name)
+        _check_engines(program, name, sealed=sealed)
+        loaded = LoadedProgram.adopt(program, name, checks=_is_ours(file))
     elif kind == "torchscript":
         loaded = _load_script(file, name, wanted.options, sealed=sealed)
     else:
@@ -148,6 +144,12 @@ def _kind(file: BinaryIO, name: str) -> str:
     if kind == "foreign":
         raise FileFormatError(f"{name} is a zip archive, but holds no saved program: it is {words}.")
     return kind
+
+
+def _is_ours(file: BinaryIO) -> bool:
+    file.seek(0)
+    with zipfile.ZipFile(file) as archive:
+        return any(member.endswith(f"{_EXTRA}{METADATA}") for member in archive.namelist())
 
 
 def _load_script(file: BinaryIO, name: str, options: Mapping[str, object], *, sealed: bool) -> torch.jit.ScriptModule:

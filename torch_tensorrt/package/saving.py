@@ -131,6 +131,11 @@ def _content(module: object, request: _Request) -> io.BytesIO:
     else:
         program = program_of(module, request.export)
         settings = module.settings if isinstance(module, CompiledModule) else None
+        if settings is not None and settings.enable_cross_compile_for_windows and request.format == "aot_inductor":
+            raise UnsupportedError(
+                "A module compiled for Windows can't be saved as 'aot_inductor', which is native code for this platform; give "
+                "output_format='exported_program'."
+            )
         content = _WRITERS[request.format](program, settings, request)
     seal(content)
     return content

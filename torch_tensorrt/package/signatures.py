@@ -9,6 +9,15 @@ _STARTS = (
         b"\x80",
         "a pickle (torch.save before 1.6, or another program's); it was not opened, because a pickle can run code",
     ),
+    (
+        b"vtrt",
+        "a raw TensorRT-RTX engine, which tensorrt_rtx.Runtime(logger).deserialize_cuda_engine(bytes) reads on an NVIDIA RTX GPU",
+    ),
+    (
+        b"ftrt",
+        "probably a raw TensorRT engine, which tensorrt.Runtime(logger).deserialize_cuda_engine(bytes) reads on such a GPU",
+    ),
+    (b"RR_UPCVO", "a compiled OpenVINO model, which openvino.Core().import_model(bytes, 'CPU') reads"),
     (b"\x1f\x8b", "a gzip file"),
     (b"\x7fELF", "a Linux library or program"),
     (b"MZ", "a Windows library or program"),

@@ -35,6 +35,10 @@ class Cut:
     outer: fx.GraphModule
     calls: tuple[Call, ...]
 
+    def partitions(self) -> Mapping[str, Partition]:
+        """Name of the engine's constant -> what the engine is built from."""
+        return {call.attribute: call.partition for call in self.calls}
+
     def install(self, call: Call, constant: torch.Tensor, spec: str) -> None:
         """Puts a built engine into the outer graph."""
         self.outer.register_buffer(call.attribute, constant)

@@ -54,7 +54,7 @@ def tensor_sources(node: fx.Node) -> Iterator[fx.Node]:
 
 def size_is_replayable(node: fx.Node) -> bool:
     """True when a size node can be computed again from the sizes of tensors alone."""
-    if node.target is torch.ops.aten.sym_size.int:
+    if node.target in (torch.ops.aten.sym_size.int, torch.ops.aten.sym_numel.default):
         return True
     return is_size(node) and all(size_is_replayable(argument) for argument in node.all_input_nodes)
 

@@ -99,6 +99,11 @@ class Door:
         return tuple(given), {name: kwargs[name] for name in wanted}
 
 
+def is_traced() -> bool:
+    """Whether what is called now is being recorded: by torch.export, torch.compile or torch.jit.trace."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
 def _rebuild(spec: pytree.TreeSpec | None) -> Callable[[Sequence[object]], object]:
     if spec is None:
         return lambda flat: flat[0]

@@ -15,7 +15,7 @@ from torch.fx.graph import PythonCode
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from torch_tensorrt.contracts.partition import Partition, Plan
-from torch_tensorrt.runtime.calling import Door
+from torch_tensorrt.runtime.calling import Door, is_traced
 from torch_tensorrt.runtime.direct import direct_function, is_only_engines
 from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -77,7 +77,7 @@ class CompiledModule(fx.GraphModule):
 
     def _call(self, *args: object, **kwargs: object) -> object:
         short_way = self.__dict__.get("_short_way")
-        if short_way is None or self._forward_hooks or self._forward_pre_hooks or _is_traced():
+        if short_way is None or self._forward_hooks or self._forward_pre_hooks or is_traced():
             return torch.nn.Module.__call__(self, *args, **kwargs)
         return short_way(args, kwargs)
 
@@ -109,10 +109,6 @@ class CompiledModule(fx.GraphModule):
             "A compiled module can't be moved or converted (.to, .cuda, .half, ...): its engines are built for one device and "
             "dtype. Convert the original model and compile it again."
         )
-
-
-def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
 def _short_way(

@@ -50,8 +50,8 @@ class Runtime(Protocol):
     def open(self, constant: Tensor, verify: bool) -> _Handle:
         """The engine in the bytes of `constant`."""
 
-    def backends(self) -> list[str]:
-        """Names of the backends whose engines it runs."""
+    def backends(self) -> Mapping[str, int]:
+        """The backends whose engines it runs, with the format of their payloads."""
 
     def configure(self, *classes: type[Exception]) -> None:
         """What to raise: InputError, FileFormatError, EngineNotRunnable."""
@@ -82,12 +82,12 @@ class NativeEngine(Engine):
 
 
 def native_engine(constant: Tensor, spec: EngineSpec, *, verify: bool) -> NativeEngine | None:
-    """The engine in `constant` (checked by its `spec` already), or None when the C++ runtime isn't here or doesn't run such.
+    """The engine in `constant` (checked by its `spec` already), or None when the C++ runtime isn't here or doesn't read such.
 
     Raises FileFormatError when it can't be read.
     """
     found = runtime()
-    if found is None or spec.backend not in found.backends():
+    if found is None or found.backends().get(spec.backend) != spec.format_version:
         return None
     handle = found.open(constant, verify)
     if handle.notice:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from torch_tensorrt import engines
+from torch_tensorrt.contracts.abilities import ChecksMachine
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
-from torch_tensorrt.contracts.engine_bytes import decode, encode_parts, with_origin
+from torch_tensorrt.contracts.engine_bytes import decode, encode_parts, read_program, with_origin
 from torch_tensorrt.contracts.origin import Origin
 from torch_tensorrt.runtime.input_check import InputCheck
 from torch_tensorrt.runtime.native import NativeEngine, native_engine, release_kernels
@@ -139,7 +140,10 @@ def _read(constant: Tensor, spec: str | None) -> Engine:
     if native is not None:
         return native
     try:
-        return _with_its_backend(found, payload)
+        engine = _with_its_backend(found, payload)
+        if isinstance(engine, ChecksMachine) and read_program(data) is not None:
+            engine.require_machine()  # in a portable file there is a remedy
+        return engine
     except (EngineNotRunnable, PayloadFormatError) as reason:
         return rebuild(found, data, reason)
 

@@ -34,7 +34,8 @@ class Input:
     Keyword arguments: dtype (torch or torch_tensorrt; default float32), format (torch.contiguous_format,
     torch.channels_last or torch.channels_last_3d), tensor_domain (low, high) for example values (default [0, 2)),
     torch_tensor (the example to use where its shape fits), name (for messages), is_shape_tensor (its values are sizes),
-    shared_dims (dimension -> name: Inputs that use one name share that size).
+    shared_dims (dimension -> name: Inputs that use one name share that size), profiles (a list of dicts with min_shape,
+    opt_shape and max_shape: several ranges, for each of which an engine that can is tuned; the range is that over all).
 
     Raises InputError naming the dimension or keyword that is wrong.
     """
@@ -54,13 +55,17 @@ class Input:
     torch_tensor: torch.Tensor | None
     name: str
     is_shape_tensor: bool
+    profiles: tuple[tuple[tuple[int, ...], ...], ...]  # the three shapes of each range; one range unless several were given
     _points: tuple[tuple[int, ...], ...]  # one shape, or those at min, opt and max
     _shared_dims: tuple[tuple[int, str], ...]
 
     def __init__(self, *args: Sequence[SupportsIndex], **kwargs: object) -> None:
         _check_keywords(args, kwargs)
         tensor = _example(kwargs)
-        points = _shapes(args, kwargs, tensor)
+        profiles = _profiles(args, kwargs)
+        points = _over_all(profiles) if profiles else _shapes(args, kwargs, tensor)
+        if profiles and tensor is not None:
+            _check_fits(tuple(tensor.shape), points)
         dtype, explicit = _dtype(kwargs, tensor)
         low, high = _domain(kwargs.get("tensor_domain"), dtype)
         self.__dict__.update(
@@ -73,6 +78,7 @@ class Input:
             torch_tensor=tensor,
             name=_typed(kwargs, "name", ""),
             is_shape_tensor=_typed(kwargs, "is_shape_tensor", False),
+            profiles=profiles or (points * (3 // len(points)),),
             _points=points,
             _shared_dims=_shared(kwargs.get("shared_dims"), points),
         )
@@ -167,7 +173,7 @@ class Input:
 
     def _key(self) -> tuple[object, ...]:
         described = (self._points, self.dtype, self.format, self.tensor_domain)
-        return (*described, self.name, self.is_shape_tensor, self._shared_dims)
+        return (*described, self.name, self.is_shape_tensor, self._shared_dims, self.profiles)
 
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, Input) else NotImplemented
@@ -181,6 +187,7 @@ class Input:
         parts += [f"dtype={self.dtype}", f"format={self.format}", f"tensor_domain={self.tensor_domain}"]
         parts += [f"name={self.name!r}"] * bool(self.name) + ["is_shape_tensor=True"] * self.is_shape_tensor
         parts += [f"shared_dims={self.shared_dims}"] * bool(self._shared_dims)
+        parts += [f"profiles={self.profiles}"] * (len(self.profiles) > 1)
         return f"Input({', '.join(parts)})"
 
 
@@ -190,13 +197,37 @@ def _check_keywords(args: tuple[object, ...], kwargs: Mapping[str, object]) -> N
             close = difflib.get_close_matches(name, _KEYWORDS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else f" The keywords are {', '.join(_KEYWORDS)}."
             raise InputError(f"Unknown keyword {name!r} of Input.{hint}")
-    if kwargs.get("profiles") is not None:
-        raise InputError("Several optimization profiles per Input are not built in this version yet; give one range.")
     if len(args) > 1:
         raise InputError(
             f"Input takes one shape by position, not {len(args)} values: Input((1, 3)), not Input(1, 3); a range is given "
             "as min_shape=, opt_shape= and max_shape=."
         )
+
+
+def _profiles(args: tuple[object, ...], kwargs: Mapping[str, object]) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """The shapes at min, opt and max of each range that `profiles` gives; () where it isn't given."""
+    given = kwargs.get("profiles")
+    if given is None:
+        return ()
+    if args or any(kwargs.get(name) is not None for name in ("shape", *_POINTS)):
+        raise InputError("Input got profiles and a shape or range beside them; profiles hold the ranges.")
+    wanted = set(_POINTS)
+    if not isinstance(given, (list, tuple)) or not given or not all(isinstance(one, Mapping) for one in given):
+        raise InputError(f"profiles={given!r:.200}: a list of dicts, each with {', '.join(_POINTS)}, is needed.")
+    for place, one in enumerate(given):
+        if set(one) != wanted:
+            raise InputError(f"Profile {place} of an Input has {sorted(one)}; it needs {', '.join(_POINTS)}.")
+    ranges = tuple(_range_of_shapes(one) for one in given)
+    if len({len(shapes[0]) for shapes in ranges}) > 1:
+        raise InputError(f"profiles={given!r:.200}: all profiles of an Input need the same number of dimensions.")
+    return ranges
+
+
+def _over_all(profiles: tuple[tuple[tuple[int, ...], ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """The range over all of them, with the typical sizes of the first; one shape where nothing varies."""
+    low = tuple(map(min, zip(*(shapes[0] for shapes in profiles), strict=True)))
+    high = tuple(map(max, zip(*(shapes[2] for shapes in profiles), strict=True)))
+    return (low,) if low == high else (low, profiles[0][1], high)
 
 
 def _example(kwargs: Mapping[str, object]) -> torch.Tensor | None:

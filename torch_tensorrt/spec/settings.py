@@ -90,6 +90,9 @@ class CompilationSettings:
         True, "Engines keep the weights of compile time; False: made to be refitted.", engine=True, honoured=False
     )
     hardware_compatible: bool = option(False, "An engine for more devices than this one.", engine=True, honoured=False)
+    enable_cross_compile_for_windows: bool = option(
+        False, "Engines for Windows; set by cross_compile_for_windows.", engine=True
+    )
     version_compatible: bool = option(False, "An engine for later SDK versions too.", engine=True, honoured=False)
 
     cache_built_engines: bool = option(False, "Keep built engines in the engine cache.", engine=False)
@@ -126,7 +129,7 @@ class CompilationSettings:
         False, "Accepted; there is one set of decompositions, so both values mean the same.", engine=False
     )
     assume_dynamic_shape_support: bool = option(
-        False, "Accepted; each engine says by itself what it takes with sizes that vary.", engine=False
+        False, "Take your own converters for sizes that vary, also where they don't say so.", engine=False
     )
 
     # Of interest to TensorRT; other engines say that they can't honour them.
@@ -259,7 +262,7 @@ _NEGATED = frozenset({"make_refittable"})
 # Documented elsewhere for this API, and not built here yet: a user who gives one must hear so.
 _NOT_YET = frozenset(
     {
-        *("refit_identical_engine_weights", "enable_cross_compile_for_windows", "use_distributed_mode_trace"),
+        *("refit_identical_engine_weights", "use_distributed_mode_trace"),
         *("enable_autocast", "autocast_low_precision_type", "autocast_excluded_nodes", "autocast_excluded_ops"),
         *("autocast_max_output_threshold", "autocast_max_depth_of_reduction", "autocast_calibration_dataloader"),
         *("enable_resource_partitioning", "cpu_memory_budget", "dynamically_allocate_resources"),

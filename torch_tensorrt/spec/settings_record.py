@@ -41,7 +41,8 @@ def _json(value: object) -> Json:
     if isinstance(value, torch.dtype):
         return dtype_name(value)
     if isinstance(value, Device):
-        return str(value.torch_device())
+        named = ",".join(f"sm_{major}{minor}" for major, minor in value.compute_capabilities)
+        return named or str(value.torch_device())
     if isinstance(value, EngineCapability):
         return value.name
     if value is None or isinstance(value, (bool, int, float, str)):

@@ -19,12 +19,16 @@ class Dim:
 
     `expr` is an expression over the program's symbols (`"s0"`, `"2*s0"`); min, opt and max are its values at the three
     points of the inputs' ranges. `max` is None where there is no upper bound.
+
+    profiles: (min, opt, max) in each of the ranges that the user gave, where there are several (`Input(profiles=...)`); min and
+    max are then those over all of them. A matter of building: not written to JSON.
     """
 
     expr: str
     min: int
     opt: int
     max: int | None
+    profiles: tuple[tuple[int, int, int], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.expr}[{self.min}..{'' if self.max is None else self.max}]"
@@ -52,6 +56,24 @@ class TensorSpec:
     def shape_at(self, point: str) -> tuple[int, ...]:
         """Concrete sizes at `point`: "min", "opt" or "max" (an unbounded max counts as opt)."""
         return tuple(_at(size, point) if isinstance(size, Dim) else size for size in self.shape)
+
+    @property
+    def profiles(self) -> int:
+        """How many ranges were given for its sizes: 1 unless the user gave several."""
+        return max((len(size.profiles) for size in self.shape if isinstance(size, Dim)), default=0) or 1
+
+    def shapes_in(self, profile: int) -> tuple[tuple[int, ...], ...]:
+        """The shapes at min, opt and max of a range, counted from 0; sizes without several ranges have one for all."""
+        shapes = []
+        for place, point in enumerate(("min", "opt", "max")):
+            sizes = zip(self.shape, self.shape_at(point), strict=True)
+            shapes.append(
+                tuple(
+                    size.profiles[profile][place] if isinstance(size, Dim) and size.profiles else whole
+                    for size, whole in sizes
+                )
+            )
+        return tuple(shapes)
 
     def to_json(self) -> dict[str, Json]:
         """A JSON object with the keys name, dtype, shape, device."""

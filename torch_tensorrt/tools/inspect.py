@@ -45,6 +45,7 @@ def _summary(report: FileReport) -> Table:
         "seal": "" if report.kind == "foreign" else seals[report.seal],
         "torch_tensorrt": report.package,
         "torch": report.torch,
+        "runs on": report.platform,
         "settings": _pairs(report.settings),
         "signature": _pairs(report.signature),
         "extra files": ", ".join(report.extra_files),
@@ -75,6 +76,10 @@ def _engine(engine: EngineReport) -> Table:
         "payload": f"{engine.payload_bytes:,} bytes",
         "SHA-256": engine.sha256,
     }
+    if engine.program is not None:
+        rows["program"] = f"{engine.program['bytes']:,} bytes: another machine can build an engine of its own from it"
+        rows["program's options"] = _pairs(engine.program["options"]) or "all at their defaults"
+        rows["program's SHA-256"] = str(engine.program["sha256"])
     for name, value in rows.items():
         table.add_row(name, escape(value))
     return table

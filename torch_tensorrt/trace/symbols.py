@@ -10,6 +10,7 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from torch_tensorrt.spec.errors import InputError
 from torch_tensorrt.spec.input import Input
 from torch_tensorrt.trace.call_inputs import CallInputs
 from torch_tensorrt.trace.dynamic_shapes import ranges_of
@@ -19,26 +20,53 @@ _NO_BOUND = 2**31
 
 @dataclass(frozen=True)
 class SymbolRange:
-    """Least, typical and greatest value of a symbol; `max` is None where there is no bound."""
+    """Least, typical and greatest value of a symbol; `max` is None where there is no bound.
+
+    profiles: the same in each of several ranges, where the caller's Inputs have them.
+    """
 
     min: int
     opt: int
     max: int | None
+    profiles: tuple[tuple[int, int, int], ...] = ()
 
 
 def symbol_ranges(program: ExportedProgram, call: CallInputs | None) -> Mapping[str, SymbolRange]:
     """Symbol name -> range, for every symbol in the sizes of the program's inputs.
 
-    min and max come from the program's range constraints; opt from the caller's Inputs, else from the example sizes.
+    min and max come from the program's range constraints; opt from the caller's Inputs, else from the example sizes. Raises
+    InputError when Inputs have several ranges, and not equally many.
     """
     typical = _typical_sizes(program, call)
+    profiles = _profiles(program, call)
     ranges: dict[str, SymbolRange] = {}
     for symbol, bounds in program.range_constraints.items():
         low = int(bounds.lower) if 0 < bounds.lower < _NO_BOUND else 0  # a value from .item() may have no bounds
         high = int(bounds.upper) if bounds.upper < _NO_BOUND else None
         opt = typical.get(str(symbol), max(low, 1))
-        ranges[str(symbol)] = SymbolRange(low, max(low, opt if high is None else min(opt, high)), high)
+        usual = max(low, opt if high is None else min(opt, high))
+        ranges[str(symbol)] = SymbolRange(low, usual, high, profiles.get(str(symbol), ()))
     return ranges
+
+
+def _profiles(program: ExportedProgram, call: CallInputs | None) -> dict[str, tuple[tuple[int, int, int], ...]]:
+    """Symbol name -> its (min, opt, max) in each range of the Inputs that have several."""
+    nodes = tensor_inputs(program)
+    wanted = tensor_leaves(call) if call is not None else []
+    counts = {len(leaf.profiles) for leaf in wanted if isinstance(leaf, Input)} - {1}
+    if len(counts) > 1:
+        raise InputError(
+            f"The Inputs have {' and '.join(map(str, sorted(counts)))} profiles; those that have several need equally many, since "
+            "the first of one belongs to the first of the others."
+        )
+    found: dict[str, tuple[tuple[int, int, int], ...]] = {}
+    for node, leaf in zip(nodes, wanted, strict=False) if counts and len(nodes) == len(wanted) else ():
+        if isinstance(leaf, Input) and len(leaf.profiles) > 1:
+            for dim, size in enumerate(node.meta["val"].shape):
+                if isinstance(size, torch.SymInt) and size.node.expr.is_symbol:
+                    points = (tuple(shape[dim] for shape in shapes) for shapes in leaf.profiles)
+                    found.setdefault(str(size.node.expr), tuple((low, opt, high) for low, opt, high in points))
+    return found
 
 
 def _typical_sizes(program: ExportedProgram, call: CallInputs | None) -> dict[str, int]:

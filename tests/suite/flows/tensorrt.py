@@ -40,8 +40,6 @@ REFUSED: frozenset[str] = frozenset(
         "index_put by mask in turn",
         "index_put of bool adding",
         "masked_select",
-        "int8 around another zero",
-        "int8 of fewer values",
         "max_pool1d dilated",
         "max_pool1d indices",
         "max_pool2d dilated",
@@ -77,7 +75,6 @@ REFUSED: frozenset[str] = frozenset(
         "torch.int64 to torch.float64",
         "torch.int8 to torch.float64",
         "torch.uint8 to torch.float64",
-        "uint8 and back",
         "uint8 compared with a number outside",
         "unfold of a scalar",
     }

@@ -16,6 +16,7 @@ from torch_tensorrt.archives.reading import read_program
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import BuildError, InputError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
@@ -29,6 +30,10 @@ class EagerBackend(EngineBackend):
 
     def available(self, device: torch.device) -> Support:
         """Always: PyTorch is here."""
+        return Support(True)
+
+    def builds_for(self, platform: Platform) -> Support:
+        """Any platform: the bytes are an exported program."""
         return Support(True)
 
     def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:

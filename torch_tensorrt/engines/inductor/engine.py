@@ -120,6 +120,23 @@ class InductorEngine(Engine):
         """What the code was compiled from, with the weights of now. Nothing native is loaded."""
         return read_program(memoryview(self._payload.program), self._payload.weights)
 
+    def raw_bytes(self) -> bytes:
+        """The package that `torch._inductor.aoti_load_package` reads, with its weights: compiled again where it has none.
+
+        Raises BuildError when that fails.
+        """
+        choices = self._payload.choices
+        if not choices.apart:
+            return bytes(self._payload.package)
+        device = torch.device("cuda" if self._on_gpu else "cpu")
+        program = self.program()
+        give_examples(program, self.spec.inputs, device)
+        try:
+            package, _ = sdk.compile_package(program, dataclasses.replace(choices, apart=False), device)
+        except Exception as error:  # Inductor raises classes of its own and those of what it calls
+            raise BuildError(f"Engine {self.spec.name!r} could not be compiled with its weights: {error}") from error
+        return package
+
     def to_bytes(self) -> bytes:
         """The code, the program and the weights, as payload.py describes."""
         return self._payload.write()

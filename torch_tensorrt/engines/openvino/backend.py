@@ -21,6 +21,7 @@ from torch_tensorrt.engines.openvino.representation import represent
 from torch_tensorrt.engines.openvino.rewriting import rewrite_for_frontend
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.observe.log import logger
+from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, FileFormatError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 
@@ -43,6 +44,10 @@ class OpenVINOBackend(EngineBackend):
             sdk.openvino()
         except EngineNotRunnable as error:
             return Support(False, str(error))
+        return Support(True)
+
+    def builds_for(self, platform: Platform) -> Support:
+        """Any platform: a model's representation is compiled where it is read."""
         return Support(True)
 
     def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
@@ -87,7 +92,8 @@ class OpenVINOBackend(EngineBackend):
         wiring = Wiring(tuple(placeholders.index(name) for name in sdk.input_names(model)), outputs)
 
         def write(weights_owner: fx.GraphModule = module) -> bytes:  # the model's constants are its tensors' memory
-            return write_payload(precision, wiring, sdk.export_blob(compiled), *sdk.write_ir(model), snippets=snippets)
+            blob = b"" if settings.enable_cross_compile_for_windows else sdk.export_blob(compiled)  # it is for this CPU
+            return write_payload(precision, wiring, blob, *sdk.write_ir(model), snippets=snippets)
 
         return OpenVINOEngine(spec, compiled, wiring, write)
 
@@ -96,7 +102,9 @@ class OpenVINOBackend(EngineBackend):
             name=partition.name,
             backend=self.name,
             format_version=self.format_version,
-            target=sdk.target(),
+            target=f"any CPU, {Platform.WIN_X86_64.value}"
+            if settings.enable_cross_compile_for_windows
+            else sdk.target(),
             settings_key=settings.engine_key(),
             inputs=partition.inputs,
             outputs=partition.outputs,

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.engines.openvino import sdk
 from torch_tensorrt.engines.openvino.wiring import Wiring
-from torch_tensorrt.spec.errors import InputError
+from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.spec.shape_expr import parse, solve
 from torch_tensorrt.spec.tensor_spec import TensorSpec
 
@@ -64,6 +64,7 @@ class OpenVINOEngine(Engine):
             if not _is_small(spec.outputs[place])
         )
         self._copies = plan.copies
+        self._merged = wiring.outputs != tuple(range(len(spec.outputs)))
         self._wide = tuple(given for given, tensor in enumerate(spec.inputs) if tensor.dtype is torch.int64)
         self._sizes = tuple(tensor.sizes for tensor in spec.inputs)
         self._static = all(tensor.is_static for tensor in spec.outputs)
@@ -151,6 +152,14 @@ class OpenVINOEngine(Engine):
                 self._known.clear()
             self._known[key] = shapes
         return shapes
+
+    def raw_bytes(self) -> bytes:
+        """What OpenVINO's `Core.import_model` reads. Raises UnsupportedError when the model has fewer outputs than the engine."""
+        if self._merged:
+            raise UnsupportedError(
+                f"Two outputs of engine {self.spec.name!r} are one output of its OpenVINO model; leave one of them out of the results."
+            )
+        return sdk.export_blob(self._compiled)
 
     def to_bytes(self) -> bytes:
         """The compiled model and what is needed to compile it again, as payload.py describes."""

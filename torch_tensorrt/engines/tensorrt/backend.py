@@ -5,7 +5,7 @@ Both are this code; what differs is in sdk.py and configuring.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -17,9 +17,13 @@ from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.engines.tensorrt import sdk
 from torch_tensorrt.engines.tensorrt.build import define, serialize
-from torch_tensorrt.engines.tensorrt.configuring import HONOURED, target
+from torch_tensorrt.engines.tensorrt.configuring import HONOURED, target, verbosity
 from torch_tensorrt.engines.tensorrt.converters import converts
 from torch_tensorrt.engines.tensorrt.engine import TensorRTEngine
+from torch_tensorrt.engines.tensorrt.payload import read_payload
+from torch_tensorrt.engines.tensorrt.platforms import portable_to, target_on_windows
+from torch_tensorrt.engines.tensorrt.refitting import with_facts
+from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import EngineNotRunnable
 from torch_tensorrt.spec.settings import CompilationSettings
 
@@ -29,6 +33,7 @@ class _NetworkBackend(EngineBackend):
 
     format_version: ClassVar[int] = 1
     strongly_typed: ClassVar[bool] = True
+    measures_timings: ClassVar[bool]
 
     def available(self, device: torch.device) -> Support:
         """Where the package can be imported (and, for TensorRT, a GPU is there)."""
@@ -38,6 +43,10 @@ class _NetworkBackend(EngineBackend):
             return Support(False, str(error))
         return Support(True)
 
+    def builds_for(self, platform: Platform) -> Support:
+        """Where it is built, and on Linux x86-64 for Windows x86-64 too (see platforms.py)."""
+        return Support(True) if super().builds_for(platform) else portable_to(platform)
+
     def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
         """Operators that a layer of TensorRT does in one."""
         return converts.whole()
@@ -45,7 +54,7 @@ class _NetworkBackend(EngineBackend):
     def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:
         """Options that have no meaning to this SDK; those that it refuses are errors of the build."""
         told = list(settings.unhonoured(self.name, honours=HONOURED))
-        if self.name == "tensorrt_rtx" and settings.is_set("timing_cache_path"):
+        if not self.measures_timings and settings.is_set("timing_cache_path"):
             told.append("TensorRT-RTX measures no timings when it builds; timing_cache_path is not used.")
         return told
 
@@ -54,31 +63,51 @@ class _NetworkBackend(EngineBackend):
         converter, reason = converts.find(node, settings)
         return Support(converter is not None, reason)
 
+    def runnable(self, device: torch.device) -> Support:
+        """Any machine can hold an engine; what keeps it from running is said when it runs (see ChecksMachine)."""
+        return Support(True)
+
     def build(self, partition: Partition, settings: CompilationSettings) -> Engine:
         """One plan. Raises BuildError with the SDK's own words, UnsupportedError, InputError or InternalError."""
         chosen = sdk.load(self.name)
-        plan = serialize(define(chosen, partition, settings), settings)
+        definition = define(chosen, partition, settings)
+        plan = serialize(definition, settings)
+        built_for = target(chosen, settings)
         spec = EngineSpec(
             name=partition.name,
             backend=self.name,
             format_version=self.format_version,
-            target=target(chosen, settings),
+            target=target_on_windows(built_for) if settings.enable_cross_compile_for_windows else built_for,
             settings_key=settings.engine_key(),
             inputs=partition.inputs,
             outputs=partition.outputs,
             versions={self.name: chosen.version, "torch": torch.__version__},
         )
-        return TensorRTEngine(spec, plan)
+        return TensorRTEngine(spec, with_facts(plan, definition.net, settings))
+
+    def fingerprint(self, partition: Partition, settings: CompilationSettings) -> Mapping[str, str] | None:
+        """The SDK, what it builds for, and the names of inputs and outputs, which are in the plan. None for users' converters."""
+        if any(converts.has_users(node.target) for node in partition.module.graph.nodes):
+            return None
+        chosen = sdk.load(self.name)
+        return {
+            self.name: chosen.version,
+            "target": target(chosen, settings),
+            "gpu": "" if chosen.names_targets or not torch.cuda.is_available() else torch.cuda.get_device_name(),
+            "verbosity": verbosity(settings),
+            "names": ", ".join(spec.name for spec in (*partition.inputs, *partition.outputs)),
+        }
 
     def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
         """The engine of a plan; nothing is deserialised before its first run, so that any machine can hold it."""
-        return TensorRTEngine(spec, blob)
+        return TensorRTEngine(spec, read_payload(blob))
 
 
 class TensorRTBackend(_NetworkBackend):
     """Builds with the package `tensorrt`, 10 or 11, on and for the GPU of this machine."""
 
     name: ClassVar[str] = "tensorrt"
+    measures_timings: ClassVar[bool] = True
 
     def available(self, device: torch.device) -> Support:
         """Where `tensorrt` can be imported and a GPU is present."""
@@ -94,4 +123,5 @@ class TensorRTRTXBackend(_NetworkBackend):
     """Builds with the package `tensorrt_rtx`, on any x86-64 CPU, for compute capabilities 7.5, 8.x and 12.x."""
 
     name: ClassVar[str] = "tensorrt_rtx"
+    measures_timings: ClassVar[bool] = False
     builds_for_capabilities: ClassVar[bool] = True

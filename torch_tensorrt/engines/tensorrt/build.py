@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from torch_tensorrt.contracts.engine import EngineSpec
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.engines.tensorrt.configuring import Configuration, configure
 from torch_tensorrt.engines.tensorrt.converters import convert_node, converts
@@ -17,6 +18,8 @@ from torch_tensorrt.engines.tensorrt.converters.registry import is_varying
 from torch_tensorrt.engines.tensorrt.converters.sizes import convert_size, is_size_node
 from torch_tensorrt.engines.tensorrt.monitoring import BuildProgress
 from torch_tensorrt.engines.tensorrt.net import Net
+from torch_tensorrt.engines.tensorrt.platforms import aim_at_windows
+from torch_tensorrt.engines.tensorrt.refitting import changeable
 from torch_tensorrt.engines.tensorrt.sdk import ITensor, Native, Sdk, Words, listen
 from torch_tensorrt.spec.errors import BuildError, InputError, InternalError, TorchTensorRTError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -32,14 +35,15 @@ class Definition:
     partition: Partition
 
 
-def output_names(partition: Partition) -> list[str]:
-    """The engine's names for its outputs: "output0", ... ("output0_" where an input has that name)."""
+def output_names(partition: Partition | EngineSpec) -> list[str]:
+    """The engine's names for its outputs: those of their specs, with "_" after one that is taken."""
     taken = {spec.name for spec in partition.inputs}
-    names = []
-    for place in range(len(partition.outputs)):
-        name = f"output{place}"
+    names: list[str] = []
+    for spec in partition.outputs:
+        name = spec.name
         while name in taken:
             name += "_"
+        taken.add(name)
         names.append(name)
     return names
 
@@ -80,11 +84,11 @@ def _convert(net: Net, node: fx.Node, values: Mapping[fx.Node, Any], settings: C
             f"The converter of {node.name!r} ({node.target}) failed: {type(error).__name__}: {error}. Please report this; "
             f'torch_executed_ops={{"{node.target}"}} runs the operator in PyTorch.'
         ) from error
-    _check(net, node, made)
+    _check(net, node, made, of_user=converter.wanted is None)
     return made
 
 
-def _check(net: Net, node: fx.Node, made: Any) -> None:
+def _check(net: Net, node: fx.Node, made: Any, *, of_user: bool) -> None:
     """The SDK's own inference of types and shapes has to agree with PyTorch's."""
     expected = node.meta.get("val")
     pairs = zip(made, expected, strict=False) if isinstance(expected, (tuple, list)) else [(made, expected)]
@@ -94,9 +98,9 @@ def _check(net: Net, node: fx.Node, made: Any) -> None:
         shape, wanted = net.shape(tensor), [-1 if is_varying(size) else int(size) for size in value.shape]
         same = len(shape) == len(wanted) and all(map(_agrees, shape, value.shape))
         if not same or net.dtype(tensor) is not value.dtype:
-            raise InternalError(
+            raise (InputError if of_user else InternalError)(
                 f"The converter of {node.name!r} ({node.target}) gives {net.dtype(tensor)} {list(shape)} and PyTorch "
-                f"{value.dtype} {list(value.shape)} (-1: varies). Please report this; "
+                f"{value.dtype} {list(value.shape)} (-1: varies). {'Correct it' if of_user else 'Please report this'}; "
                 f'torch_executed_ops={{"{node.target}"}} runs the operator in PyTorch.'
             )
 
@@ -131,8 +135,13 @@ def serialize(definition: Definition, settings: CompilationSettings) -> bytes:
     """
     net, partition = definition.net, definition.partition
     configuration = configure(net.sdk, definition.builder, settings)
+    if settings.enable_cross_compile_for_windows:
+        aim_at_windows(net.sdk, configuration.config)
     if any(not spec.is_static for spec in partition.inputs):
-        _add_profile(definition, configuration)
+        for profile in range(max(spec.profiles for spec in partition.inputs)):
+            _add_profile(definition, configuration, profile)
+    if not settings.immutable_weights:
+        net.mark_refittable(sorted(set(changeable(net).values())))
     with BuildProgress(f"Building {partition.name} with {net.sdk.title}") as progress, listen() as words:
         configuration.config.progress_monitor = net.sdk.progress_monitor(progress)
         plan = definition.builder.build_serialized_network(net.network, configuration.config)
@@ -143,17 +152,19 @@ def serialize(definition: Definition, settings: CompilationSettings) -> bytes:
     return bytes(plan)
 
 
-def _add_profile(definition: Definition, configuration: Configuration) -> None:
+def _add_profile(definition: Definition, configuration: Configuration, place: int) -> None:
+    """The range at `place` of those that the inputs have."""
     profile = definition.builder.create_optimization_profile()
-    for spec in definition.partition.inputs:
-        _require_bounds(spec, definition.net.sdk)
-        if not spec.is_static:
-            profile.set_shape(spec.name, *(spec.shape_at(point) for point in ("min", "opt", "max")))
     with listen() as words:
-        if configuration.config.add_optimization_profile(profile) < 0:
+        for spec in definition.partition.inputs:
+            _require_bounds(spec, definition.net.sdk)
+            if not spec.is_static:
+                profile.set_shape(spec.name, *spec.shapes_in(place))
+        if configuration.config.add_optimization_profile(profile) != place:
+            told = [f"{spec.name}: {spec.shapes_in(place)}" for spec in definition.partition.inputs]
             raise BuildError(
-                f"{definition.net.sdk.title} refused the ranges of partition {definition.partition.name!r}, "
-                f"{[f'{spec.name}: {spec.shape}' for spec in definition.partition.inputs]}: {words}"
+                f"{definition.net.sdk.title} refused profile {place} of partition {definition.partition.name!r}, {told} "
+                f"(shapes at min, opt and max): {words}"
             )
 
 

@@ -13,7 +13,7 @@ import torch
 from torch_tensorrt.engines.tensorrt.sdk import Native, Sdk, listen
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.spec.enums import EngineCapability
-from torch_tensorrt.spec.errors import UnsupportedError
+from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 
 HONOURED = frozenset(
@@ -29,6 +29,7 @@ HONOURED = frozenset(
         ),
         *("tiling_optimization_level", "l2_limit_for_tiling", "engine_capability", "hardware_compatible"),
         *("version_compatible", "strip_engine_weights", "enable_weight_streaming", "immutable_weights"),
+        "lazy_engine_init",  # every engine is set up when it first runs
         *("dla_sram_size", "dla_local_dram_size", "dla_global_dram_size", "timing_cache_path"),
     }
 )
@@ -66,7 +67,11 @@ class Configuration:
 
 
 def configure(sdk: Sdk, builder: Native, settings: CompilationSettings) -> Configuration:
-    """A builder configuration. Raises UnsupportedError for an option that this SDK refuses, with its words."""
+    """A builder configuration. Raises UnsupportedError for an option that this SDK refuses, with its words.
+
+    InputError for options that contradict each other.
+    """
+    _check_weights(settings)
     config: Native = builder.create_builder_config()
     _set(sdk, config, "builder_optimization_level", settings.optimization_level)
     _set(sdk, config, "max_aux_streams", settings.max_aux_streams)
@@ -81,6 +86,8 @@ def configure(sdk: Sdk, builder: Native, settings: CompilationSettings) -> Confi
         _set(sdk, config, "engine_capability", sdk.member("EngineCapability", settings.engine_capability.name))
     if settings.hardware_compatible:
         _set(sdk, config, "hardware_compatibility_level", sdk.member("HardwareCompatibilityLevel", "AMPERE_PLUS"))
+    if settings.debug:
+        _set(sdk, config, "profiling_verbosity", sdk.member("ProfilingVerbosity", verbosity(settings)))
     _set_flags(sdk, config, settings)
     _set_pools(sdk, config, settings)
     _set_target(sdk, config, settings)
@@ -92,10 +99,25 @@ def target(sdk: Sdk, settings: CompilationSettings) -> str:
     capabilities = settings.device.compute_capabilities if settings.device is not None else ()
     if capabilities:
         return ",".join(f"sm_{major}{minor}" for major, minor in capabilities)
-    if not sdk.is_rtx and torch.cuda.is_available():
-        major, minor = torch.cuda.get_device_capability()
-        return f"sm_{major}{minor}"
-    return "sm_80,sm_86,sm_89,sm_120 and later" if sdk.is_rtx else "the GPU of the build"
+    if sdk.names_targets:
+        return "sm_80,sm_86,sm_89,sm_120 and later"
+    if not torch.cuda.is_available():
+        return "the GPU of the build"
+    major, minor = torch.cuda.get_device_capability()
+    return f"sm_{major}{minor}"
+
+
+def verbosity(settings: CompilationSettings) -> str:
+    """How much engines can tell of their layers: with debug=True everything."""
+    return "DETAILED" if settings.debug else "LAYER_NAMES_ONLY"
+
+
+def _check_weights(settings: CompilationSettings) -> None:
+    if settings.strip_engine_weights and settings.immutable_weights:
+        raise InputError(
+            "strip_engine_weights=True leaves engines without weights, which only refitting brings back; add "
+            "immutable_weights=False, which makes them refittable, or leave strip_engine_weights out."
+        )
 
 
 def _set(sdk: Sdk, config: Native, name: str, value: object) -> None:
@@ -113,7 +135,8 @@ def _set(sdk: Sdk, config: Native, name: str, value: object) -> None:
 def _set_flags(sdk: Sdk, config: Native, settings: CompilationSettings) -> None:
     wanted = [flag for option, flag in _FLAGS.items() if getattr(settings, option)]
     if not settings.immutable_weights:
-        wanted.append("REFIT")
+        # Not REFIT: that makes a weight of every constant that a converter adds, which refitting would have to know too.
+        wanted.append("REFIT_INDIVIDUAL")
     for name in wanted:
         flag = sdk.member("BuilderFlag", name)
         with listen() as words:
@@ -127,10 +150,11 @@ def _set_flags(sdk: Sdk, config: Native, settings: CompilationSettings) -> None:
 def _set_pools(sdk: Sdk, config: Native, settings: CompilationSettings) -> None:
     for option, pool in _POOLS.items():
         if settings.is_set(option):
+            kind, limit = sdk.member("MemoryPoolType", pool), getattr(settings, option)
             with listen() as words:
-                config.set_memory_pool_limit(sdk.member("MemoryPoolType", pool), getattr(settings, option))
-            if words.errors:
-                raise UnsupportedError(f"{sdk.title} {sdk.version} can't honour {option}: {words}.")
+                config.set_memory_pool_limit(kind, limit)
+                if words.errors or config.get_memory_pool_limit(kind) != limit:
+                    raise UnsupportedError(f"{sdk.title} {sdk.version} can't honour {option}={limit}: {words}.")
 
 
 def _set_target(sdk: Sdk, config: Native, settings: CompilationSettings) -> None:
@@ -138,14 +162,14 @@ def _set_target(sdk: Sdk, config: Native, settings: CompilationSettings) -> None
     if device is None:
         return
     if device.dla_core >= 0:
-        if sdk.is_rtx:
+        if not sdk.has_dla:
             raise UnsupportedError(f"{sdk.title} does not build for a DLA (device={device}); leave dla_core out.")
         config.default_device_type = sdk.member("DeviceType", "DLA")
         _set(sdk, config, "DLA_core", device.dla_core)
         if device.allow_gpu_fallback:
             config.set_flag(sdk.member("BuilderFlag", "GPU_FALLBACK"))
     capabilities = device.compute_capabilities
-    if capabilities and not hasattr(config, "num_compute_capabilities"):
+    if capabilities and not sdk.names_targets:
         raise UnsupportedError(
             f"{sdk.title} builds for the GPU that is present, not for {target(sdk, settings)} by name; "
             "engine='tensorrt_rtx' does."
@@ -157,7 +181,7 @@ def _set_target(sdk: Sdk, config: Native, settings: CompilationSettings) -> None
 
 
 def _load_timing_cache(sdk: Sdk, config: Native, settings: CompilationSettings) -> Path | None:
-    if settings.timing_cache_path is None or sdk.is_rtx:  # RTX: its timing cache does nothing; `unhonoured` says so
+    if settings.timing_cache_path is None or not sdk.measures_timings:  # its cache does nothing; `unhonoured` says so
         return None
     path = Path(settings.timing_cache_path)
     data = path.read_bytes() if path.exists() else b""

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -34,7 +35,8 @@ class Definition:
     """Adds layers to the SDK's network on behalf of `node`, the FX node that is being converted.
 
     weights: name -> tensor, for every weight that the SDK was handed (it does not copy, and can't show them all): the name of
-    the module's attribute where there is one, else of the layer.
+    the module's attribute where there is one, else of the layer. attributes: name -> value, for every attribute of the module
+    that a converter was given. worked_up: those of them of which the network holds something else than the value itself.
     """
 
     def __init__(self, sdk: Sdk, builder: Native, settings: CompilationSettings, partition: str) -> None:
@@ -45,7 +47,10 @@ class Definition:
         self.network.name = partition  # the default has a counter: plans would differ from run to run
         self.node: fx.Node | None = None
         self.weights: dict[str, Tensor] = {}
+        self.attributes: dict[str, Tensor] = {}
+        self._taken: Counter[str] = Counter()  # attribute -> how often a converter took it, less how often as it is
         self._pinned: list[object] = []
+        self._pins: dict[int, Tensor] = {}  # identity of an attribute's value -> the memory that the SDK reads
         self._names: set[str] = set()
         self._constants: dict[str, ITensor] = {}  # attribute -> its constant layer's output
         self._attributes: dict[int, str] = {}  # identity of a pinned weight -> attribute
@@ -90,13 +95,26 @@ class Definition:
             layer.name = self._unique(self._node_name())
             layer.metadata = str(self.node.target) if self.node is not None else ""
             while self._unnamed:
-                self.network.set_weights_name(*self._unnamed.pop())
+                self._name(*self._unnamed.pop())
             for place, tensor in (inputs or {}).items():
                 layer.set_input(place, tensor)
             for name, value in attributes.items():
                 if value is not None:
                     setattr(layer, name, value)
             return self._outputs(layer, kind, words)
+
+    def mark_refittable(self, names: Iterable[str]) -> None:
+        """Lets the weights that the SDK calls `names` change after the build. Raises BuildError with its words."""
+        for name in names:
+            with listen() as words:
+                if not self.network.mark_weights_refittable(name):
+                    raise BuildError(self._told(f"that the weight {name!r} can change,", words))
+
+    def _name(self, weights: object, name: str) -> None:
+        with listen() as words:
+            named = self.network.set_weights_name(weights, name)
+        if not named and not self.settings.immutable_weights:
+            raise BuildError(self._told(f"the name {name!r} of a weight", words))
 
     def layer(self, kind: str, *args: object, **options: object) -> ITensor:
         """As `layers`, for a layer with one output."""
@@ -130,9 +148,22 @@ class Definition:
 
     def name_weight(self, node: fx.Node, value: Tensor) -> Tensor:
         """`value`, remembered under the attribute that the get_attr `node` reads: see `raw_weights`."""
-        self._attributes[id(value)] = str(node.target)
+        name = self._attributes.setdefault(id(value), str(node.target))  # tied weights have one name
+        self.attributes[str(node.target)] = value
+        self._taken[name] += 1
         self._pinned.append(value)  # as long as it lives, its id is its own
         return value
+
+    @property
+    def worked_up(self) -> frozenset[str]:
+        """Attributes that a converter computed with, so that a change of their values can't be brought to the engine."""
+        named = {name: self._attributes[id(value)] for name, value in self.attributes.items()}
+        return frozenset(name for name, known_as in named.items() if self._taken[known_as] > 0)
+
+    def named_weights(self) -> Mapping[str, str]:
+        """Attribute -> the SDK's name for it, for those that are in the network as they are."""
+        named = {name: self._attributes[id(value)] for name, value in self.attributes.items()}
+        return {name: known_as for name, known_as in named.items() if name not in self.worked_up}
 
     def raw_weights(self, value: Tensor | None) -> object:
         """A weight for an argument of `layers` (a kernel, a bias); None gives empty weights. Kept alive and recorded."""
@@ -143,12 +174,17 @@ class Definition:
         name = self._attributes.get(id(value))
         if name is not None:
             self._unnamed.append((made, name))
+            self._taken[name] -= 1
         self.weights[name or self._unique(f"{self._node_name()}.weights")] = kept
         return made
 
     def _pin(self, value: Tensor) -> Tensor:
+        if id(value) in self._pins:
+            return self._pins[id(value)]
         kept = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
         self._pinned.append(kept)
+        if id(value) in self._attributes:  # used again: one memory, since the SDK's names are of memory
+            self._pins[id(value)] = kept
         return kept
 
     def dtype(self, tensor: ITensor) -> torch.dtype:

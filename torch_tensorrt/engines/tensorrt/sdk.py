@@ -124,8 +124,33 @@ class Sdk:
 
     @property
     def is_rtx(self) -> bool:
-        """Whether it builds for compute capabilities of its own choice, without a GPU."""
+        """Whether it is TensorRT-RTX. Asked here only; elsewhere the properties below say what follows from it."""
         return self.name == "tensorrt_rtx"
+
+    @property
+    def names_targets(self) -> bool:
+        """Whether it builds for compute capabilities that are named, without a GPU; else for the GPU that is present."""
+        return hasattr(self.module, "ComputeCapability")
+
+    @property
+    def has_dla(self) -> bool:
+        """Whether it builds for a DLA, the accelerator of NVIDIA's Jetson and DRIVE boards."""
+        return not self.is_rtx
+
+    @property
+    def measures_timings(self) -> bool:
+        """Whether its builder times kernels, so that a timing cache saves work."""
+        return not self.is_rtx
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether one plan runs on Linux and on Windows; else the builder is told the platform."""
+        return self.is_rtx
+
+    @property
+    def compiles_at_run_time(self) -> bool:
+        """Whether kernels are compiled when an engine first runs, so that they are worth keeping in a file."""
+        return self.is_rtx
 
     def member(self, enum: str, name: str) -> object:
         """The member of an enum by name. Raises UnsupportedError when this version has no such member."""
@@ -159,9 +184,75 @@ class Sdk:
         """A builder."""
         return self.module.Builder(self.logger)  # type: ignore[no-any-return]
 
-    def runtime(self) -> Native:
-        """A runtime, which deserialises plans."""
-        return self.module.Runtime(self.logger)  # type: ignore[no-any-return]
+    def runtime(self, *, host_code: bool = False, dla_core: int = -1) -> Native:
+        """A runtime, which deserialises plans. `host_code`: also those that hold code for the CPU (version-compatible ones)."""
+        made: Native = self.module.Runtime(self.logger)
+        if host_code:
+            made.engine_host_code_allowed = True
+        if dla_core >= 0:
+            made.DLA_core = dla_core
+        return made
+
+    def why_unreadable(self, runtime: Native, plan: bytes | memoryview) -> str:
+        """What the runtime says is wrong with a plan, in a word or two ("UNSUPPORTED_CC"); "" where it doesn't say."""
+        if not hasattr(runtime, "get_engine_validity"):
+            return ""
+        _, found = runtime.get_engine_validity(plan)
+        known: Mapping[str, object] = self.module.EngineInvalidityDiagnostics.__members__
+        return ", ".join(name for name, bit in known.items() if int(bit) & int(found))  # type: ignore[call-overload]
+
+    def context(self, engine: Native, kernels: Native | None = None) -> Native | None:
+        """An execution context; None when the SDK makes none. `kernels`: a cache made by `kernel_cache`."""
+        if kernels is None:
+            return engine.create_execution_context()  # type: ignore[no-any-return]
+        config = engine.create_runtime_config()
+        config.set_runtime_cache(kernels)
+        return engine.create_execution_context(config)  # type: ignore[no-any-return]
+
+    def kernel_cache(self, engine: Native) -> Native:
+        """An empty cache for the kernels that TensorRT-RTX compiles at run time; engines may share it."""
+        return engine.create_runtime_config().create_runtime_cache()  # type: ignore[no-any-return]
+
+    def refitter(self, engine: Native) -> Native:
+        """What puts other weights into `engine`."""
+        return self.module.Refitter(engine, self.logger)  # type: ignore[no-any-return]
+
+    def serialize(self, engine: Native) -> bytes:
+        """The plan of a live engine, with all its weights, and as refittable as it was."""
+        config = engine.create_serialization_config()
+        flags: Mapping[str, object] = self.module.SerializationFlag.__members__
+        config.clear_flag(flags["EXCLUDE_WEIGHTS"])
+        if (
+            "INCLUDE_REFIT" in flags
+        ):  # not in the first versions of TensorRT 10, which leave an engine refittable anyway
+            config.set_flag(flags["INCLUDE_REFIT"])
+        return bytes(engine.serialize_with_config(config))
+
+    def layer_information(self, engine: Native) -> str:
+        """What the engine's layers are, as JSON."""
+        inspector = engine.create_engine_inspector()
+        return str(inspector.get_engine_information(self.member("LayerInformationFormat", "JSON")))
+
+    def output_allocator(self, memory: OutputMemory) -> object:
+        """An IOutputAllocator that asks `memory`."""
+        base = self.module.IOutputAllocator
+
+        class Allocator(base):  # type: ignore[misc, valid-type]
+            def __init__(self) -> None:
+                base.__init__(self)
+
+            def reallocate_output(self, tensor_name: str, memory_: int, size: int, alignment: int) -> int:
+                return memory.reallocate(tensor_name, size, alignment)
+
+            def reallocate_output_async(
+                self, tensor_name: str, memory_: int, size: int, alignment: int, stream: int
+            ) -> int:
+                return memory.reallocate(tensor_name, size, alignment)
+
+            def notify_shape(self, tensor_name: str, shape: Sequence[int]) -> None:
+                memory.notify(tensor_name, tuple(shape))
+
+        return Allocator()
 
     def network(self, builder: Native) -> Native:
         """An empty, strongly typed network (TensorRT 10 has to be asked for that; later there is nothing else)."""
@@ -190,6 +281,16 @@ class Sdk:
                 listener.phase_finish(phase_name)
 
         return Monitor()
+
+
+class OutputMemory(Protocol):
+    """Asked for the memory of outputs whose sizes only a run knows."""
+
+    def reallocate(self, name: str, size: int, alignment: int) -> int:
+        """The address of `size` bytes for the output `name`; 0 when there are none."""
+
+    def notify(self, name: str, shape: tuple[int, ...]) -> None:
+        """The sizes that the output `name` has."""
 
 
 class Listener(Protocol):

@@ -8,11 +8,12 @@ from enum import Enum, auto
 from typing import TypeAlias, TypeVar
 
 from torch import fx
+from torch._ops import OpOverloadPacket
 
 from torch_tensorrt.engines.tensorrt.converters.registry import Converter, Results, converts
 from torch_tensorrt.engines.tensorrt.net import Net
-from torch_tensorrt.engines.tensorrt.sdk import DTYPES, Native
-from torch_tensorrt.spec.errors import InputError
+from torch_tensorrt.engines.tensorrt.sdk import DTYPES, Native, Words, listen
+from torch_tensorrt.spec.errors import InputError, TorchTensorRTError
 from torch_tensorrt.spec.settings import CompilationSettings
 
 Validator: TypeAlias = "Callable[[fx.Node, CompilationSettings], bool]"
@@ -41,51 +42,108 @@ class ConversionContext:
     layers: Net
 
 
-def dynamo_tensorrt_converter(
+def dynamo_tensorrt_converter(  # the documented signature
     key: object,
     *,
     enabled: bool = True,
     capability_validator: Validator | None = None,
     priority: ConverterPriority = ConverterPriority.STANDARD,
     supports_dynamic_shapes: bool = False,
-    **others: bool,
+    requires_output_allocator: bool = False,
+    requires_native_multidevice: bool = False,
 ) -> Callable[[F], F]:
-    """Decorator: `function(ctx, target, args, kwargs, name)` converts the operator `key`, an OpOverload.
+    """Decorator: `function(ctx, target, args, kwargs, name)` converts the operator `key` to layers of TensorRT.
 
-    args and kwargs hold ITensors where the node has tensors, ints or Scalars where it has sizes. What it returns (an ITensor,
-    or a sequence of them) stands for the node. enabled=False registers nothing. capability_validator(node, settings): False
-    leaves the node to other converters or to PyTorch. `requires_output_allocator` and `requires_native_multidevice` are
-    known, and True is refused: nothing here can carry it out. Raises InputError.
+    The operator is then not decomposed, and partitioning puts it into engines. `args` and `kwargs` are the node's: an ITensor
+    where it has a tensor (a weight too), a number or Scalar where it has a size, else Python values; trailing arguments at their
+    defaults are left out, as PyTorch does. What the function returns, an ITensor or a sequence of them, stands for the node; its
+    types and sizes have to be those that PyTorch gives.
+
+    Args:
+        key: an OpOverload (torch.ops.aten.gelu.default), or a packet (torch.ops.aten.gelu) for all of its overloads.
+        enabled: False registers nothing.
+        capability_validator: `validator(node, settings)`; False leaves the node to other converters or to PyTorch.
+        priority: HIGH is asked before all that are there already, STANDARD after them.
+        supports_dynamic_shapes: False leaves nodes with sizes that vary to others; assume_dynamic_shape_support=True ignores it.
+        requires_output_allocator: True leaves the node to PyTorch, with that reason: engines here know their outputs' sizes
+            before they run.
+        requires_native_multidevice: True leaves the node to PyTorch, with that reason: no engine here uses several GPUs.
+
+    Raises InputError for a key that is no operator. A converter that fails, or gives something else, is an InputError of the build.
     """
-    known = {"requires_output_allocator", "requires_native_multidevice"}
-    if refused := [name for name, value in others.items() if value or name not in known]:
-        raise InputError(
-            f"dynamo_tensorrt_converter of {key} can't take {refused}; known are {sorted(known)}, with False."
-        )
-    if not callable(key):
-        raise InputError(f"A converter is for an operator such as torch.ops.aten.gelu.default, not for {key!r}.")
+    needs = {
+        "an output allocator": requires_output_allocator,
+        "several GPUs in one engine": requires_native_multidevice,
+    }
+    lacking = " and ".join(name for name, wanted in needs.items() if wanted)
+    operators = _operators(key)
 
     def register(function: F) -> F:
         if enabled:
-            refuse = None if capability_validator is None else _as_refusal(capability_validator, function)
+            refuse = _refusal(function, capability_validator, lacking)
             row = Converter(_adapted(function), refuse, supports_dynamic_shapes, frozenset(DTYPES))
-            converts.add(key, row, first=priority is ConverterPriority.HIGH)
+            for operator in operators:
+                converts.add(operator, row, first=priority is ConverterPriority.HIGH)
         return function
 
     return register
 
 
+def _operators(key: object) -> tuple[object, ...]:
+    if isinstance(key, OpOverloadPacket):
+        return tuple(getattr(key, name) for name in key.overloads())
+    if not callable(key):
+        raise InputError(f"A converter is for an operator such as torch.ops.aten.gelu.default, not for {key!r}.")
+    return (key,)
+
+
+def _refusal(
+    function: Callable[..., object], validator: Validator | None, lacking: str
+) -> Callable[[fx.Node, CompilationSettings], str]:
+    label = _label(function)
+
+    def refuse(node: fx.Node, settings: CompilationSettings) -> str:
+        if lacking:
+            return f"the converter {label} needs {lacking}, which this version does not have"
+        if validator is not None and not validator(node, settings):
+            return f"the capability_validator of the converter {label} said no"
+        return ""
+
+    return refuse
+
+
 def _adapted(function: Callable[..., object]) -> Callable[..., Results]:
     def convert(net: Net, node: fx.Node, args: Sequence[object], kwargs: Mapping[str, object]) -> Results:
         context = ConversionContext(net.network, net.settings, net)
-        return function(context, node.target, tuple(args), dict(kwargs), node.name)  # type: ignore[return-value]
+        with listen() as words:
+            try:
+                made = function(context, node.target, tuple(args), dict(kwargs), node.name)
+                _require_tensors(net, made)
+            except TorchTensorRTError:
+                raise
+            except Exception as error:
+                raise InputError(_explain(function, net, node, error, words)) from error
+        return made  # type: ignore[return-value]
 
     return convert
 
 
-def _as_refusal(validator: Validator, function: Callable[..., object]) -> Callable[[fx.Node, CompilationSettings], str]:
-    def refuse(node: fx.Node, settings: CompilationSettings) -> str:
-        name = getattr(function, "__name__", repr(function))
-        return "" if validator(node, settings) else f"the capability_validator of the converter {name!r} said no"
+def _require_tensors(net: Net, made: object) -> None:
+    """Raises TypeError for anything but ITensors, and what the SDK raises when types and shapes don't go together."""
+    for tensor in made if isinstance(made, (tuple, list)) else [made]:
+        if not isinstance(tensor, net.sdk.module.ITensor):
+            raise TypeError(f"it returned {tensor!r:.100}; an ITensor, or a sequence of them, is needed")
+        tuple(tensor.shape)
 
-    return refuse
+
+def _explain(function: Callable[..., object], net: Net, node: fx.Node, error: Exception, words: Words) -> str:
+    said = f" {net.sdk.title} said: {words}." if words.errors else ""
+    return (
+        f"The converter {_label(function)}, registered for {node.target}, failed at {node.name!r} in partition {net.partition!r}: "
+        f"{type(error).__name__}: {error}.{said} Correct it, or run the operator in PyTorch: "
+        f'torch_executed_ops={{"{node.target}"}}.'
+    )
+
+
+def _label(function: Callable[..., object]) -> str:
+    return repr(getattr(function, "__name__", repr(function)))

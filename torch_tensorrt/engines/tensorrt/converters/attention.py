@@ -158,11 +158,11 @@ def _attend(net: Net, three: list[ITensor], mask: ITensor | None, causal: bool, 
     given = bind(net.node)
     fits = _fits_layer([given[name].meta["val"] for name in ("query", "key", "value")])
     fits = fits and (mask is None or net.rank(mask) <= _RANK)
-    result = (_in_one if fits else _in_parts)(net, [query, *three[1:]], mask, causal)
+    result = (attend_in_one if fits else _in_parts)(net, [query, *three[1:]], mask, causal)
     return result if mask is None else net.select(_seen(net, mask), result, 0.0, net.result)
 
 
-def _in_one(net: Net, three: Sequence[ITensor], mask: ITensor | None, causal: bool) -> ITensor:
+def attend_in_one(net: Net, three: Sequence[ITensor], mask: ITensor | None, causal: bool) -> ITensor:
     """The SDK's layer, of rank 4."""
     more = _RANK - net.rank(three[0])
     query, key, value = (net.unsqueeze(part, range(more)) for part in three)

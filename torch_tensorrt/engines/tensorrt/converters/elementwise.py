@@ -187,7 +187,7 @@ def divides_whole_numbers(node: fx.Node, settings: CompilationSettings) -> str:
 def div_mode(net: Net, self: Operand, other: Operand, rounding_mode: str | None) -> ITensor:
     """div.Tensor_mode(Tensor self, Tensor other, *, str? rounding_mode) -> Tensor"""
     if rounding_mode == "floor":
-        return net.elementwise(self, other, "FLOOR_DIV", net.result)
+        return _divide_down(net, self, other)
     quotient = net.elementwise(self, other, "DIV", net.result)  # of integers: cut off already
     if rounding_mode is None or net.is_integer(quotient):
         return quotient
@@ -198,14 +198,32 @@ def div_mode(net: Net, self: Operand, other: Operand, rounding_mode: str | None)
 @converts(aten.floor_divide.default, aten.floor_divide.Scalar, refuse=not_bool)
 def floor_divide(net: Net, self: Operand, other: Operand) -> ITensor:
     """floor_divide(Tensor self, Tensor other) -> Tensor"""
-    return net.elementwise(self, other, "FLOOR_DIV", net.result)
+    return _divide_down(net, self, other)
+
+
+def _divide_down(net: Net, first: Operand, second: Operand) -> ITensor:
+    """The whole number below a quotient. FLOOR_DIV of floats rounds the rounded quotient down.
+
+    PyTorch has NaN for infinities, and -1 for a negative quotient that is too small for anything but -0.
+    """
+    a, b = net.operands(first, second, dtype=net.result)
+    below = net.elementwise(a, b, "FLOOR_DIV", net.result)
+    if net.is_integer(below):
+        return below
+    signs = net.elementwise(net.unary(a, "SIGN"), net.unary(b, "SIGN"), "PROD", net.result)
+    small = net.elementwise(signs, 0.0, "MIN", net.result)
+    below = net.select(net.elementwise(below, 0.0, "EQUAL", net.result), small, below, net.result)
+    return net.select(net.unary(a, "ISINF"), math.nan, below, net.result)
 
 
 @converts(aten.remainder.Tensor, aten.remainder.Scalar, aten.remainder.Scalar_Tensor, refuse=not_bool)
 def remainder(net: Net, self: Operand, other: Operand) -> ITensor:
     """remainder.Tensor(Tensor self, Tensor other) -> Tensor: with the sign of `other`."""
-    whole = net.elementwise(self, other, "FLOOR_DIV", net.result)
-    return net.elementwise(self, net.elementwise(whole, other, "PROD", net.result), "SUB", net.result)
+    whole = _divide_down(net, self, other)
+    taken = net.elementwise(whole, other, "PROD", net.result)
+    if not net.is_integer(whole):  # 0 times an infinite `other`
+        taken = net.select(net.elementwise(whole, 0.0, "EQUAL", net.result), 0.0, taken, net.result)
+    return net.elementwise(self, taken, "SUB", net.result)
 
 
 def powers(node: fx.Node, settings: CompilationSettings) -> str:

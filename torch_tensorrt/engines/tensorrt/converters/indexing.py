@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import fx
 
-from torch_tensorrt.engines.tensorrt.converters.registry import Converter, bind, converts
+from torch_tensorrt.engines.tensorrt.converters.registry import bind, converts
 from torch_tensorrt.engines.tensorrt.converters.scattering import (
     at_least_one_dimension,
     bool_to_reduce,
@@ -20,7 +20,6 @@ from torch_tensorrt.engines.tensorrt.converters.scattering import (
 from torch_tensorrt.engines.tensorrt.net import Net
 from torch_tensorrt.engines.tensorrt.network import Operand, Size
 from torch_tensorrt.engines.tensorrt.sdk import ITensor
-from torch_tensorrt.spec.errors import InternalError
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
@@ -188,14 +187,10 @@ def _put_by_mask(net: Net, self: ITensor, mask: ITensor, axis: int, values: ITen
     return net.select(chosen, new, self, net.result)
 
 
-def depends_on_values(node: fx.Node, settings: CompilationSettings) -> str:
-    """NonZero is the one layer that counts, and TensorRT-RTX has no kernel of it."""
-    return f"the size of the result of {node.target} depends on values, and TensorRT-RTX has no kernel that counts them"
-
-
-def _never(net: Net, *given: object) -> ITensor:
-    raise InternalError("An operator that is always refused was converted; please report it.")
-
-
-for _operator in (aten.nonzero.default, aten.masked_select.default, aten.repeat_interleave.Tensor):
-    converts.add(_operator, Converter(_never, depends_on_values), first=False)
+# NonZero is the one layer that counts.
+converts.refuse(
+    "the size of its result depends on values, and TensorRT-RTX has no kernel that counts them",
+    "aten.nonzero.default",
+    "aten.masked_select.default",
+    "aten.repeat_interleave.Tensor",
+)

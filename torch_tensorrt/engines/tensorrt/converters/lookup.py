@@ -11,7 +11,7 @@ from torch import fx
 
 from torch_tensorrt.engines.tensorrt.converters.constructors import count_up
 from torch_tensorrt.engines.tensorrt.converters.movement import cut
-from torch_tensorrt.engines.tensorrt.converters.registry import bind, converts
+from torch_tensorrt.engines.tensorrt.converters.registry import bind, converts, is_varying
 from torch_tensorrt.engines.tensorrt.converters.scattering import too_many_pairs, usual_count
 from torch_tensorrt.engines.tensorrt.net import Net
 from torch_tensorrt.engines.tensorrt.sdk import ITensor
@@ -19,6 +19,7 @@ from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
 _SUM, _MEAN, _MAX = range(3)  # the numbers that PyTorch gives the modes of a bag
+_NO_PADDING = -1
 
 
 def sorted_elsewhere(node: fx.Node, settings: CompilationSettings) -> str:
@@ -69,6 +70,14 @@ def bags_of_more(node: fx.Node, settings: CompilationSettings) -> str:
     weight, indices, offsets = (bound[name].meta["val"] for name in ("weight", "indices", "offsets"))
     if indices.dim() != 1:
         return "embedding_bag of indices in more than one dimension is not converted"
+    if (
+        node.target is aten.embedding_bag.padding_idx
+        and (bound["padding_idx"] or 0) < 0
+        and is_varying(weight.shape[0])
+    ):
+        return (
+            "embedding_bag with an index of padding counted from the end of a varying number of rows is not converted"
+        )
     return too_many_pairs(node, usual_count(offsets) * usual_count(indices) * usual_count(weight.shape[-1:]), 2)
 
 
@@ -102,6 +111,43 @@ def embedding_bag(
     if mode == _MAX:
         bags = net.select(net.elementwise(count, 0, "GREATER", torch.int32), bags, 0, net.result)
     return bags, None, None, None
+
+
+@converts(aten.embedding_bag.default, refuse=bags_of_more)
+def embedding_bag_of_all(
+    net: Net,
+    weight: ITensor,
+    indices: ITensor,
+    offsets: ITensor,
+    scale_grad_by_freq: bool,
+    mode: int,
+    sparse: bool,
+    per_sample_weights: ITensor | None,
+    include_last_offset: bool,
+) -> Sequence[ITensor | None]:
+    """embedding_bag(Tensor weight, Tensor indices, Tensor offsets, ...) -> (Tensor, Tensor, Tensor, Tensor)"""
+    more = (per_sample_weights, include_last_offset, _NO_PADDING)
+    return embedding_bag(net, weight, indices, offsets, scale_grad_by_freq, mode, sparse, *more)
+
+
+@converts(aten.embedding_bag.padding_idx, refuse=bags_of_more)
+def embedding_bag_but_padding(
+    net: Net,
+    weight: ITensor,
+    indices: ITensor,
+    offsets: ITensor,
+    scale_grad_by_freq: bool,
+    mode: int,
+    sparse: bool,
+    per_sample_weights: ITensor | None,
+    include_last_offset: bool,
+    padding_idx: int | None,
+) -> Sequence[ITensor | None]:
+    """embedding_bag.padding_idx(Tensor weight, Tensor indices, ..., int? padding_idx) -> (Tensor, Tensor, Tensor, Tensor)"""
+    rows = net.shape(weight)[0]
+    padding = _NO_PADDING if padding_idx is None else padding_idx if padding_idx >= 0 else padding_idx + rows
+    more = (per_sample_weights, include_last_offset, padding)
+    return embedding_bag(net, weight, indices, offsets, scale_grad_by_freq, mode, sparse, *more)
 
 
 def _in_bags(net: Net, indices: ITensor, offsets: ITensor, with_last: bool) -> ITensor:

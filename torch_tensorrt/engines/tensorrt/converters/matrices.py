@@ -60,6 +60,34 @@ def baddbmm(net: Net, self: ITensor, batch1: ITensor, batch2: ITensor, beta: flo
     return _add(net, self, multiply(net, batch1, batch2), beta, alpha)
 
 
+@converts(aten.addbmm.default, refuse=of_floats)
+def addbmm(net: Net, self: ITensor, batch1: ITensor, batch2: ITensor, beta: float, alpha: float) -> ITensor:
+    """addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor; the sum of a batch.
+
+    That is one product of wide matrices: batches stand side by side in the first, and below one another in the second.
+    """
+    batch, rows, inner = net.sizes(batch1)
+    columns = net.size(batch2, 2)
+    every = net.compute_size(batch, inner, "PROD")
+    wide = net.reshape(net.permute(batch1, (1, 0, 2)), [rows, every])
+    return _add(net, self, multiply(net, wide, net.reshape(batch2, [every, columns])), beta, alpha)
+
+
+@converts(aten._addmm_activation.default, refuse=of_floats)
+def addmm_activation(
+    net: Net, self: ITensor, mat1: ITensor, mat2: ITensor, beta: float, alpha: float, use_gelu: bool
+) -> ITensor:
+    """_addmm_activation(Tensor self, Tensor mat1, Tensor mat2, *, Scalar beta=1, alpha=1, bool use_gelu=False) -> Tensor"""
+    return net.activation(addmm(net, self, mat1, mat2, beta, alpha), "GELU_ERF" if use_gelu else "RELU")
+
+
+@converts(aten.addr.default, refuse=of_floats)
+def addr(net: Net, self: ITensor, vec1: ITensor, vec2: ITensor, beta: float, alpha: float) -> ITensor:
+    """addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor"""
+    outer = net.elementwise(net.unsqueeze(vec1, [1]), net.unsqueeze(vec2, [0]), "PROD", net.result)
+    return _add(net, net.cast(self, net.result), outer, beta, alpha)
+
+
 @converts(aten.addmv.default, refuse=of_floats, whole=True)
 def addmv(net: Net, self: ITensor, mat: ITensor, vec: ITensor, beta: float, alpha: float) -> ITensor:
     """addmv(Tensor self, Tensor mat, Tensor vec, *, Scalar beta=1, Scalar alpha=1) -> Tensor"""

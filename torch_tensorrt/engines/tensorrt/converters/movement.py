@@ -112,6 +112,21 @@ def split_with_sizes(net: Net, self: ITensor, split_sizes: Sequence[Size], dim: 
     return parts
 
 
+@converts(aten.split.sizes)
+def split_by_sizes(net: Net, self: ITensor, split_size: Sequence[Size], dim: int) -> Sequence[ITensor]:
+    """split.sizes(Tensor(a) self, SymInt[] split_size, int dim=0) -> Tensor(a)[]"""
+    return split_with_sizes(net, self, split_size, dim)
+
+
+@converts(aten.split.Tensor)
+def split(net: Net, self: ITensor, split_size: Size, dim: int) -> Sequence[ITensor]:
+    """split.Tensor(Tensor(a) self, SymInt split_size, int dim=0) -> Tensor(a)[]; PyTorch has counted the parts."""
+    assert net.node is not None
+    others = [split_size] * (len(net.node.meta["val"]) - 1)
+    before = net.compute_size(len(others), split_size, "PROD")
+    return split_with_sizes(net, self, [*others, net.compute_size(net.size(self, dim), before, "SUB")], dim)
+
+
 def cut(net: Net, value: ITensor, axis: int, first: Size, length: Size, step: int = 1) -> ITensor:
     """`length` places along `axis`, from `first` on, `step` apart; all of the other dimensions."""
     starts: list[Size] = [0] * net.rank(value)

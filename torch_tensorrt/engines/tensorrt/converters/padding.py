@@ -12,7 +12,7 @@ from torch_tensorrt.engines.tensorrt.network import Operand, Scalar, Size
 from torch_tensorrt.engines.tensorrt.sdk import ITensor
 
 aten = torch.ops.aten
-_MODES: Mapping[str, str] = {"reflect": "REFLECT", "replicate": "CLAMP", "circular": "WRAP"}
+_MODES: Mapping[str, str] = {"reflect": "REFLECT", "replicate": "CLAMP"}
 
 
 @converts(aten.constant_pad_nd.default)
@@ -35,8 +35,10 @@ def replication_pad(net: Net, self: ITensor, padding: Sequence[Size]) -> ITensor
 
 @converts(aten._pad_circular.default, whole=True)
 def pad_circular(net: Net, self: ITensor, pad: Sequence[Size]) -> ITensor:
-    """_pad_circular(Tensor self, SymInt[] pad) -> Tensor"""
-    return _pad(net, self, pad, "WRAP")
+    """_pad_circular(Tensor self, SymInt[] pad) -> Tensor; negative amounts cut off first, and what is left goes round."""
+    if any(isinstance(amount, int) and amount < 0 for amount in pad):
+        self = _pad(net, self, [min(amount, 0) if isinstance(amount, int) else 0 for amount in pad], "CLAMP")
+    return _pad(net, self, [max(amount, 0) if isinstance(amount, int) else amount for amount in pad], "WRAP")
 
 
 @converts(aten.pad.default, whole=True)
@@ -44,6 +46,8 @@ def pad_by_mode(net: Net, self: ITensor, pad: Sequence[Size], mode: str, value: 
     """pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor"""
     if mode == "constant":
         return _pad(net, self, pad, "FILL", 0 if value is None else value)
+    if mode == "circular":
+        return pad_circular(net, self, pad)
     return _pad(net, self, pad, _MODES[mode])
 
 

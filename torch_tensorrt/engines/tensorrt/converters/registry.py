@@ -1,4 +1,4 @@
-"""Which function turns which operator into layers, and how the operator's arguments reach it.
+"""Which function turns which operator into layers, how the operator's arguments reach it, and which ones can't be had.
 
 Filled when the families are imported; a second registration of our own for one operator raises. Converters of users stand
 before ours (ConverterPriority.HIGH) or after them (STANDARD); the first that takes the node is used.
@@ -7,8 +7,9 @@ before ours (ConverterPriority.HIGH) or after them (STANDARD); the first that ta
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import getitem
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -57,22 +58,30 @@ class Converter:
         """Why this converter does not take `node`, or ""."""
         return (
             _type_refusal(node, self.dtypes)
-            or ("" if self.dynamic else _varying(node))
+            or ("" if self.dynamic or self._assumed(settings) else _varying(node))
             or (self.refuse(node, settings) if self.refuse is not None else "")
         )
 
+    def _assumed(self, settings: CompilationSettings) -> bool:
+        """Whether the user vouches for converters of their own that don't say that sizes may vary."""
+        return self.wanted is None and settings.assume_dynamic_shape_support
+
 
 class ConverterRegistry:
-    """operator -> converters, in the order in which they are asked."""
+    """operator -> converters, in the order in which they are asked.
+
+    An operator of a package that need not be installed stands under its name: "tensorrt.quantize_op.default".
+    """
 
     def __init__(self) -> None:
         self._rows: dict[object, list[Converter]] = {}
         self._own: set[object] = set()
         self._whole: set[OpOverload] = set()
+        self._refused: dict[str, str] = {}
 
     def __call__(
         self,
-        *operators: OpOverload,
+        *operators: OpOverload | str,
         refuse: Refuse | None = None,
         dynamic: bool = True,
         also: frozenset[torch.dtype] = frozenset(),
@@ -95,11 +104,18 @@ class ConverterRegistry:
                 self._own.add(operator)
                 row = Converter(function, refuse, dynamic, COMPUTED | also, raw, _parameters(function, operator))
                 self._rows.setdefault(operator, []).append(row)
-                if whole:
+                if whole and isinstance(operator, OpOverload):
                     self._whole.add(operator)
             return function
 
         return register
+
+    def refuse(self, reason: str, *names: str) -> None:
+        """Operators that never get a converter of ours, by name ("aten.rand.default"), and why."""
+        for name in names:
+            if name in self._refused or any(str(operator) == name for operator in self._own):
+                raise InternalError(f"{name} is refused, and has a converter or a refusal already.")
+            self._refused[name] = reason
 
     def add(self, operator: object, converter: Converter, *, first: bool) -> None:
         """A user's converter, asked before all others or after them."""
@@ -107,9 +123,9 @@ class ConverterRegistry:
 
     def find(self, node: fx.Node, settings: CompilationSettings) -> tuple[Converter | None, str]:
         """The first converter that takes `node`, and "" - or None and the reasons."""
-        rows = self._rows.get(node.target, ())
+        rows = [*self._rows.get(node.target, ()), *self._rows.get(str(node.target), ())]
         if not rows:
-            return None, f"there is no converter for {node.target} to TensorRT"
+            return None, self._refused.get(str(node.target), f"there is no converter for {node.target} to TensorRT")
         sizes = size_refusal(node)
         if sizes:
             return None, sizes
@@ -121,13 +137,22 @@ class ConverterRegistry:
             reasons.append(reason)
         return None, "; ".join(dict.fromkeys(reasons))
 
+    def has_users(self, operator: object) -> bool:
+        """Whether a converter for `operator` is a user's."""
+        return any(row.wanted is None for row in (*self._rows.get(operator, ()), *self._rows.get(str(operator), ())))
+
     def whole(self) -> frozenset[OpOverload]:
-        """Operators whose converters want them undecomposed."""
-        return frozenset(self._whole)
+        """Operators whose converters want them undecomposed; those with a user's converter are among them."""
+        users = (key for key, rows in self._rows.items() if any(row.wanted is None for row in rows))
+        return frozenset((*self._whole, *(key for key in users if isinstance(key, OpOverload))))
 
     def operators(self) -> tuple[object, ...]:
-        """All operators that have a converter."""
+        """All operators that have a converter (those of packages that need not be installed: their names)."""
         return tuple(self._rows)
+
+    def refused(self) -> Mapping[str, str]:
+        """The names of operators that never get a converter, with the reason."""
+        return dict(self._refused)
 
 
 converts = ConverterRegistry()
@@ -172,6 +197,11 @@ def convert_node(net: Net, node: fx.Node, converter: Converter, value_of: Callab
     return converter.convert(net, **arguments)
 
 
+def is_used(node: fx.Node, place: int) -> bool:
+    """Whether anybody uses the result at `place` of a node with several."""
+    return any(user.target is not getitem or (user.args[1] == place and len(user.users) > 0) for user in node.users)
+
+
 def is_varying(value: object) -> bool:
     """Whether a size, or a fake tensor's sizes, differ between runs."""
     if isinstance(value, Tensor):
@@ -196,9 +226,11 @@ def _type_refusal(node: fx.Node, dtypes: frozenset[torch.dtype]) -> str:
     return ""
 
 
-def _parameters(function: Callable[..., Any], operator: OpOverload) -> frozenset[str]:
+def _parameters(function: Callable[..., Any], operator: OpOverload | str) -> frozenset[str]:
     """The arguments that a converter asks for. What it ignores must be harmless."""
     names = [name for name in inspect.signature(function).parameters if name != "net"]
+    if isinstance(operator, str):  # its schema is known once the package is there
+        return frozenset(names)
     schema = {argument.name for argument in operator._schema.arguments}
     label = f"The converter {function.__module__}.{function.__name__}"
     if extra := set(names) - schema:

@@ -1,0 +1,72 @@
+"""What some engines can do beside running. Whether one can is asked with isinstance; the rest of the package knows no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class ChecksMachine(Protocol):
+    """An engine that any machine can hold, though not every one can run it."""
+
+    def require_machine(self) -> None:
+        """Raises EngineNotRunnable, saying what the engine was built for and what is here, where it can't run."""
+
+
+@runtime_checkable
+class DescribesLayers(Protocol):
+    """An engine that can say what it consists of."""
+
+    def layer_information(self) -> str:
+        """Its layers, as JSON in the SDK's own form."""
+
+
+@runtime_checkable
+class StreamsWeights(Protocol):
+    """An engine whose weights may stay in the CPU's memory, to be streamed to the GPU when they are needed. All in bytes."""
+
+    def streamable_weights(self) -> int:
+        """The size of the weights that can be streamed; 0 where the engine was not built for it."""
+
+    def streaming_budget(self) -> int:
+        """How much of them stays on the GPU now."""
+
+    def set_streaming_budget(self, budget: int) -> None:
+        """How much of them is to stay on the GPU. Waits for runs that are under way."""
+
+    def automatic_streaming_budget(self) -> int:
+        """What the SDK would choose for the memory that is free now."""
+
+
+@runtime_checkable
+class HasProfiles(Protocol):
+    """An engine that was tuned for several ranges of sizes."""
+
+    def profiles(self) -> Sequence[str]:
+        """What each range is, for people; as many as there are."""
+
+    def choose_profile(self, profile: int | None) -> int | None:
+        """Runs use this range from now on; None: the first that the sizes are in. Returns what was chosen before."""
+
+
+@runtime_checkable
+class PlacesOutputs(Protocol):
+    """An engine that can get the memory of its outputs in other ways than right before the run."""
+
+    def place_outputs(self, *, ahead: bool | None = None, by_engine: bool | None = None) -> tuple[bool, bool]:
+        """`ahead`: allocated after a run for the next one. `by_engine`: asked for by the SDK while it runs. None: no change.
+
+        Returns what both were before.
+        """
+
+
+@runtime_checkable
+class KeepsKernels(Protocol):
+    """An engine whose kernels are compiled when it first runs, and kept in a file."""
+
+    def keep_kernels(self, path: str | None) -> str | None:
+        """Runs use this file from now on, ""  for none, None for the usual one. Returns what was set before."""
+
+    def save_kernels(self) -> None:
+        """Writes the file now, whole or not at all."""
