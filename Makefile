@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint check slow fuzz kill bench docs
+.PHONY: install demo test lint check slow fuzz kill bench docs mutation opinfo
 
 install: $(VENV)/.stamp
 
@@ -44,3 +44,11 @@ bench: install
 docs: install
 	$(BIN)/python docs/write_options.py
 	$(BIN)/python -m torch_tensorrt coverage --zoo tests/zoo/models.py --write docs/coverage.md
+
+# One-property mutations of right networks: who notices each (minutes). ROWS=40: each 40th row of the operator suite beside them.
+mutation: install
+	PYTHONPATH=tests:. $(BIN)/python tests/interpret/mutation.py --rows $(or $(ROWS),40)
+
+# PyTorch's own sample inputs through the TensorRT converters (minutes); the counts go to docs/data/opinfo.json.
+opinfo: install
+	PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python tests/suite/opinfo.py --write docs/data/opinfo.json

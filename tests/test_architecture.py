@@ -57,18 +57,18 @@ BUDGETS = {
     "engines/__init__.py": 55,  # design 50: a line for each engine
     "engines/eager": 200,  # design 120: its bytes are an exported program, made and checked here
     "engines/openvino": 1850,  # design 500: operator forms found wrong are refused or rewritten; representations to refit
-    "engines/inductor": 1000,  # design 500: the program and weights travel with the code, to be rebuilt and refitted
-    "engines/tensorrt": 5500,  # design 3,900: 240 operators and more, with the forms that the SDK takes and refusals
-    "runtime": 900,
+    "engines/inductor": 1050,  # design 500: the program and weights travel with the code, to be rebuilt and refitted
+    "engines/tensorrt": 8000,  # design 3,900: 240 operators and more, with the forms that the SDK takes and refusals; running
+    "runtime": 1200,  # design 900: profiles, streamed weights and outputs chosen for a block of calls
     "package": 3000,  # design 700: three formats, and files are screened, inspected and described here
     "refitting": 550,  # issue 3: weights that change; the graphs are compared in words here
     "caching": 1250,  # not in the design: key, format, folder and hook of the engine cache; whole programs in it
-    "dynamo": 300,
+    "dynamo": 350,  # design 300: raw engines and files for Windows have their documented doors here
     "ts": 400,
     "fx": 300,
 }
 # The core: design 12,000. Since then: three output formats, the engine cache, refitting, files that are screened, inductor.
-CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 19_000, 400, 60, 40, 0.03, 6
+CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 24_000, 400, 60, 40, 0.03, 6
 # The documented signatures of the public verbs, which are not ours to shorten.
 LONG_SIGNATURES = {
     *("_compile.py:compile", "package/saving.py:save", "dynamo/__init__.py:compile"),

@@ -27,7 +27,7 @@ from engines.test_engines import Net, assert_right
 from torch_tensorrt import engines
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
-from torch_tensorrt.engines.inductor import sdk
+from torch_tensorrt.engines.inductor import cxx, sdk
 from torch_tensorrt.engines.inductor.engine import InductorEngine
 from torch_tensorrt.engines.inductor.payload import read_payload
 from torch_tensorrt.engines.inductor.programs import lift
@@ -308,7 +308,7 @@ def test_code_for_another_machine_is_compiled_again_with_a_warning_or_refused_wi
     assert (spec.target in told) and (torch.__version__ in told) and (sdk.target(CPU) in told)
     assert engine.spec == everything().spec
 
-    monkeypatch.setattr(sdk, "_answers", lambda _: False)
+    monkeypatch.setattr(cxx, "_answers", lambda _: False)
     with pytest.raises(EngineNotRunnable, match=r"(?s)was built for.*this is.*'g\+\+'.*save the model again") as caught:
         BACKEND.from_bytes(data, spec).run(inputs)
     assert spec.target in str(caught.value)
@@ -506,7 +506,7 @@ def test_a_node_is_refused_with_a_reason(node: torch.fx.Node, told: str) -> None
 def test_without_a_compiler_the_engine_is_not_available_and_says_which_ones_were_looked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sdk, "_answers", lambda _: False)
+    monkeypatch.setattr(cxx, "_answers", lambda _: False)
     available = BACKEND.available(CPU)
     assert not available
     assert "'g++'" in available.reason
@@ -566,3 +566,32 @@ def test_the_small_network_of_the_other_engines_agrees_too() -> None:
     engine = build(Net().eval(), [torch.randn(4, 8), torch.arange(3)], dynamic=True)
     x, n = torch.randn(5, 8), torch.arange(3)
     assert_right(engine.run([x, n]), x, n)
+
+
+class Pooled(torch.nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        pool = torch.nn.functional
+        y = x.relu()
+        return (
+            pool.adaptive_avg_pool2d(y, (2, 3)) * 2,
+            pool.max_pool2d(y, 2, 2, ceil_mode=True) * 2,
+            (y.diagonal(0, 2, 3) * 2).sum(-1),
+            pool.max_pool2d(y, 3, 2, 1).exp(),
+        )
+
+
+def test_images_of_any_size_give_what_pytorch_gives() -> None:
+    images = torch_tensorrt.Input(min_shape=(1, 2, 4, 4), opt_shape=(2, 2, 6, 8), max_shape=(4, 2, 13, 13))
+    compiled = torch_tensorrt.compile(Pooled().eval(), inputs=[images], engine="inductor", min_block_size=1)
+    for sizes in ((2, 6, 8), (1, 4, 4), (4, 13, 13), (3, 12, 5), (2, 5, 11)):
+        x = torch.randn(sizes[0], 2, *sizes[1:])
+        torch.testing.assert_close(compiled(x), Pooled()(x))
+
+
+def test_code_for_some_of_the_sizes_only_is_a_build_error_that_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever operator it is: what Inductor has assumed is looked at after it compiled."""
+    monkeypatch.setattr(torch_tensorrt.engines.inductor.backend, "_refusal_of_sizes", lambda node: "")
+    pooled = functools.partial(torch.nn.functional.adaptive_avg_pool2d, output_size=(2, 3))
+    partition = make_partition(pooled, [torch.randn(2, 2, 6, 8)], BACKEND, {0: [0, 2]}, SETTINGS)
+    with pytest.raises(BuildError, match=r"right only where s\d+ == 6, and the sizes vary"):
+        BACKEND.build(partition, SETTINGS)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import torch_tensorrt
 from torch_tensorrt import engines
+from torch_tensorrt.spec.settings import CompilationSettings
 
 pytestmark = pytest.mark.skipif(
     not engines.backend("inductor").available(torch.device("cpu")), reason="no C++ compiler here"
@@ -39,3 +40,39 @@ def test_a_model_of_varying_sizes_is_compiled_saved_and_loaded() -> None:
         wanted = net(x)
         for form in (compiled, loaded):
             torch.testing.assert_close(form(x), wanted, rtol=1e-5, atol=1e-6)
+
+
+F = torch.nn.functional
+ANY = torch.export.Dim.DYNAMIC
+# What Inductor compiles for the example sizes only, though it is told that they vary.
+DECIDED = {
+    "adaptive_avg_pool2d": lambda x: F.adaptive_avg_pool2d(x, (2, 3)),
+    "adaptive_max_pool2d": lambda x: F.adaptive_max_pool2d(x, (2, 3)),
+    "avg_pool2d": lambda x: F.avg_pool2d(x, 2, 2, ceil_mode=True),
+    "max_pool2d_with_indices": lambda x: F.max_pool2d(x, 2, 2, ceil_mode=True),
+    "diagonal": lambda x: x.diagonal(1, 2, 3) + 0,
+}
+
+
+class Applied(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        return DECIDED[self.name](x.relu())
+
+
+def refusals(name: str, sizes: dict[int, object]) -> str:
+    program = torch.export.export(Applied(name), (torch.ones(2, 2, 6, 8),), dynamic_shapes=(sizes,))
+    backend, settings = engines.backend("inductor"), CompilationSettings.from_options()
+    calls = [node for node in program.run_decompositions().graph.nodes if node.op == "call_function"]
+    calls = [node for node in calls if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.returns]
+    return "; ".join(support.reason for node in calls if not (support := backend.supports(node, settings)))
+
+
+@pytest.mark.parametrize("name", DECIDED)
+def test_what_is_compiled_for_the_example_sizes_only_is_refused_where_they_vary(name: str) -> None:
+    assert refusals(name, {0: ANY}) == "" or name.endswith("pool2d_with_indices") or name == "avg_pool2d"
+    assert "decides that for the typical sizes only" in refusals(name, {2: ANY, 3: ANY})
+    assert refusals(name, {}) == ""

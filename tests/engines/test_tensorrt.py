@@ -168,7 +168,13 @@ def test_an_option_that_the_sdk_can_t_honour_is_an_error_with_its_words(options:
 
 
 @pytest.mark.parametrize(
-    "options", [{"immutable_weights": False}, {"strip_engine_weights": True}, {"version_compatible": True}]
+    "options",
+    [
+        {"immutable_weights": False},
+        {"immutable_weights": False, "strip_engine_weights": True},
+        {"version_compatible": True},
+    ],
+    ids=str,
 )
 def test_what_needs_a_gpu_to_be_built_is_a_build_error(options: dict[str, object]) -> None:
     with pytest.raises(BuildError, match=r"Myelin|libnvinfer_lean"):

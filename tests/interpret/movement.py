@@ -87,7 +87,10 @@ def slice_of(
         extent = x.shape[axis % x.dim()]
         bad = (index < 0) | (index >= extent)
         assert mode != "STRICT_BOUNDS" or not bad.any(), f"{layer.name}: outside of its input on axis {axis}"
-        x = x.index_select(axis, _within(mode, index, extent))
+        if extent == 0 and length and mode == "FILL":  # nothing but what fills it
+            x = x.new_zeros([length if place == axis % x.dim() else size for place, size in enumerate(x.shape)])
+        else:
+            x = x.index_select(axis, _within(mode, index, extent))
         if mode == "FILL":
             here = along(bad, axis % x.dim(), x.dim())
             outside = here if outside is None else outside | here

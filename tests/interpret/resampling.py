@@ -27,11 +27,11 @@ def resize(layer: Layer, x: Tensor, sizes: Tensor | None = None) -> Tensor:
     native, dtype, scales = layer.native, x.dtype, None
     if sizes is not None:
         wanted = sizes.tolist()
-    elif len(native.scales):
+    elif (fixed := native.shape) is not None:  # asked first: the SDK warns when it is asked for scales that are not set
+        wanted = list(fixed)
+    else:
         scales = native.scales
         wanted = [math.floor(size * scale) for size, scale in zip(x.shape, scales, strict=True)]
-    else:
-        wanted = list(native.shape)
     for axis, (size, out) in enumerate(zip(list(x.shape), wanted, strict=True)):
         if size != out:
             x = _resize_axis(native, x, axis, out, scales[axis] if scales else out / size)

@@ -193,3 +193,35 @@ def test_as_strided_goes_only_where_it_reads_what_is_there(
     module = lowered(Strided(), x)
     assert targets(module).count(aten.as_strided.default) == kept
     torch.testing.assert_close(module(x), Strided()(x))
+
+
+def test_a_size_is_read_from_the_tensor_that_has_it_and_not_from_a_cast_of_it() -> None:
+    class Doubled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x) * x.shape[0]
+
+    shapes = {"x": {0: torch.export.Dim.DYNAMIC}}
+    program = torch.export.export(Doubled(), (torch.randn(3, 2),), dynamic_shapes=shapes)
+    settings = CompilationSettings.from_options(enabled_precisions={torch.float16})
+    graph = lower(program, engines.backend("tensorrt_rtx"), settings).graph
+    (size,) = graph.find_nodes(op="call_function", target=torch.ops.aten.sym_size.int)
+    assert size.args[0].op == "placeholder"
+    assert {
+        node.meta["val"].dtype for node in graph.find_nodes(op="call_function", target=torch.ops.aten.relu.default)
+    } == {torch.float16}
+
+
+def test_a_cast_graph_keeps_the_sizes_that_vary() -> None:
+    class Product(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return torch.matmul(x, y)
+
+    batch = torch.export.Dim("batch", max=8)
+    call = (torch.randn(4, 3, 2, 5), torch.randn(4, 3, 5, 2))
+    program = torch.export.export(Product(), call, dynamic_shapes=({0: batch}, {0: batch}))
+    settings = CompilationSettings.from_options(enabled_precisions={torch.float16})
+    graph = lower(program, engines.backend("tensorrt_rtx"), settings).graph
+    (matmul,) = graph.find_nodes(op="call_function", target=torch.ops.aten.matmul.default)
+    assert matmul.meta["val"].dtype is torch.float16
+    assert isinstance(matmul.meta["val"].shape[0], torch.SymInt)
+    assert not matmul.meta["val"].shape[0].node.expr.is_number

@@ -42,6 +42,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
     monkeypatch.setenv("TERM", "xterm-256color")
     yield stream
     assert not room._drawing.locked(), "the next bar could not be drawn"
+    assert room._screen == [], "a drawing was left on the screen"
 
 
 @contextmanager
@@ -121,15 +122,28 @@ def split_codes(shown: str) -> Iterator[str]:
     yield from (token for token in re.split(r"(\x1b\[[?0-9;]*[A-Za-z]|\r|\n)", shown) if token)
 
 
-def test_two_bars_at_once_are_one(terminal: Terminal) -> None:
-    with progress_on(terminal, "outer", 1):
+def test_work_within_other_work_has_a_line_below_it_and_leaves_it(terminal: Terminal) -> None:
+    with progress_on(terminal, "outer", 1) as outer:
         terminal.wait_for("outer")
-        with progress_on(terminal, "inner", 1) as steps:
-            time.sleep(0.1)
-            steps.advance("a")
-    assert "inner" not in terminal.getvalue()
+        with progress_on(terminal, "inner", 7) as steps:
+            terminal.wait_for("0/7")
+            steps.advance("a step")
+            terminal.wait_for("inner: a step")
+        outer.advance("whole")
+        terminal.wait_for("outer: whole")
+    assert terminal_lines(terminal.getvalue()) == [""]
     with progress_on(terminal, "next", 1):
         terminal.wait_for("next")
+
+
+def test_work_in_another_thread_may_end_later_than_that_which_drew_first(terminal: Terminal) -> None:
+    first, second = Steps("first", 1), Steps("second", 3)
+    for steps in (first, second):
+        steps._draw(terminal)
+    first.close()
+    second.advance("on its own")
+    terminal.wait_for("second: on its own")
+    second.close()
 
 
 def test_quick_work_draws_nothing(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

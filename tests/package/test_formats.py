@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import importlib
 import io
 import json
 import subprocess
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 import torch_tensorrt
+from torch_tensorrt.engines.inductor import cxx
 from torch_tensorrt import Input
 
 RANGE = Input(min_shape=(1, 8), opt_shape=(4, 8), max_shape=(16, 8))
@@ -408,10 +408,7 @@ def test_a_package_needs_linux(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_package_needs_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    def search() -> str:
-        raise RuntimeError("none of the compilers that were tried answers")
-
-    monkeypatch.setattr(importlib.import_module("torch._inductor.cpp_builder"), "get_cpp_compiler", search)
+    monkeypatch.setattr(cxx, "_answers", lambda _: False)
     with pytest.raises(torch_tensorrt.BuildError, match="no compiler was found"):
         saved(PROGRAM, output_format="aot_inductor")
 

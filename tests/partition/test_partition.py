@@ -7,6 +7,12 @@ import torch
 from torch import Tensor, nn
 
 import torch_tensorrt
+from torch_tensorrt import engines
+from torch_tensorrt.lowering.pipeline import lower
+from torch_tensorrt.partition.cutter import cut
+from torch_tensorrt.partition.planner import plan
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.trace.symbols import symbol_ranges
 
 EXECUTE = torch.ops.tensorrt.execute_engine.default
 
@@ -123,3 +129,24 @@ def test_sizes_are_computed_inside_each_engine() -> None:
     for size in (1, 2, 9):
         x = torch.randn(size, 4)
         torch.testing.assert_close(module(x), Reshaped()(x))
+
+
+def test_a_size_of_what_is_inside_an_engine_only_is_read_inside() -> None:
+    class Doubled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x) * x.shape[0]
+
+    call = (torch.randn(3, 2),)
+    program = torch.export.export(Doubled(), call, dynamic_shapes={"x": {0: torch.export.Dim.DYNAMIC}})
+    settings, eager = CompilationSettings.from_options(min_block_size=1), engines.backend("eager")
+    lowered = lower(program, eager, settings)
+    (size,) = lowered.graph.find_nodes(op="call_function", target=torch.ops.aten.sym_size.int)
+    (relu,) = lowered.graph.find_nodes(op="call_function", target=torch.ops.aten.relu.default)
+    relu.append(size)
+    size.args = (relu, 0)
+    planned = plan(lowered, eager, settings, device=torch.device("cpu"))
+    (call_of_it,) = cut(lowered, planned, symbol_ranges(program, None)).calls
+    partition = call_of_it.partition
+    assert len(partition.inputs) == 1
+    assert len(partition.outputs) == 1
+    torch.testing.assert_close(partition.module(*call), (Doubled()(*call),))

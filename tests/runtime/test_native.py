@@ -360,6 +360,7 @@ def test_an_engine_for_another_cpu_is_compiled_again_with_a_warning(
 def portable_constant() -> Tensor:
     file = io.BytesIO()
     torch_tensorrt.save(compiled_by(small), file, portable=True)
+    file.seek(0)
     (constant,) = (value for value in torch_tensorrt.load(file).state_dict.values() if value.dtype is torch.uint8)
     return constant
 

@@ -130,6 +130,7 @@ def _binary() -> Iterator[Case]:
     yield Case("add alpha", lambda x, y: torch.add(x, y, alpha=2.5), [f32(3, 5), f32(5)])
     yield Case("sub alpha", lambda x, y: torch.sub(x, y, alpha=3), [i64(3, 5), i64(5)])
     yield Case("add of int64 with alpha", lambda x, y: torch.add(x, y, alpha=3), [i64(3, 5), i64(5)])
+    yield Case("add of bool with alpha", lambda x, y: torch.add(x, y, alpha=False), [boolean(3, 5), boolean(5)])
     yield Case("rsub", lambda x: torch.rsub(x, 2.5, alpha=3), [f32(3, 5)])
     yield Case("addcmul", lambda x, y, z: torch.addcmul(x, y, z, value=0.3), [f32(3, 5), f32(3, 1), f32(5)])
     yield Case("addcdiv", lambda x, y, z: torch.addcdiv(x, y, z, value=0.3), [f32(3, 5), f32(3, 1), pos(5)])

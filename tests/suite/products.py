@@ -10,7 +10,7 @@ import torch.ao.quantization.fx._decomposed  # defines torch.ops.quantized_decom
 import torch.nn.functional as F
 from torch import Tensor
 
-from suite.case import Case, boolean, f32, unit
+from suite.case import Case, boolean, f32, i64, unit
 
 _HALVES = {torch.float16: 2e-3, torch.bfloat16: 2e-2}
 quantized = torch.ops.quantized_decomposed
@@ -51,7 +51,10 @@ def _products() -> Iterator[Case]:
 
 def _distances() -> Iterator[Case]:
     for p in (0.0, 1.0, 1.5, 3.0, math.inf):
-        yield Case(f"cdist {p}", lambda x, y, p=p: torch.cdist(x, y, p), [f32(3, 4), f32(5, 4)])
+        pair = (
+            [i64(3, 4, low=0, high=2).float(), i64(5, 4, low=0, high=2).float()] if p == 0 else [f32(3, 4), f32(5, 4)]
+        )
+        yield Case(f"cdist {p}", lambda x, y, p=p: torch.cdist(x, y, p), pair)
         yield Case(f"pdist {p}", lambda x, p=p: F.pdist(x, p), [f32(4, 3)])
     yield Case("cdist in batches", torch.cdist, [f32(2, 3, 4), f32(2, 5, 4)])
     yield Case("cdist broadcast", torch.cdist, [f32(2, 1, 3, 4), f32(3, 5, 4)])

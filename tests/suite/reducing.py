@@ -30,11 +30,11 @@ def _reductions() -> Iterator[Case]:
             yield Case(
                 f"{name} dim={dim} keepdim={keep}",
                 lambda x, f=function, d=dim, k=keep: f(x, d, keepdim=k),
-                [f32(3, 4, 5)],
+                [_values(name, 3, 4, 5)],
             )
-        yield Case(f"{name} dynamic", lambda x, f=function: f(x, 1), [f32(3, 4)], [f32(5, 6)])
+        yield Case(f"{name} dynamic", lambda x, f=function: f(x, 1), [_values(name, 3, 4)], [_values(name, 5, 6)])
         if name not in ("logsumexp", "amax", "amin"):
-            yield Case(f"{name} of everything", lambda x, f=function: f(x), [f32(3, 4)])
+            yield Case(f"{name} of everything", lambda x, f=function: f(x), [_values(name, 3, 4)])
     for name in ("sum", "amax", "amin", "prod", "all", "any", "argmax", "argmin"):
         function = getattr(torch, name)
         yield Case(f"{name} of int64", lambda x, f=function: f(x, 1), [i64(3, 4)])
@@ -57,7 +57,8 @@ def _reductions() -> Iterator[Case]:
             f"var_mean correction={correction}", lambda x, c=correction: torch.var_mean(x, 1, correction=c), [f32(3, 4)]
         )
     for order in (0, 1, 2, 3, float("inf"), -float("inf")):
-        yield Case(f"vector_norm {order}", lambda x, p=order: torch.linalg.vector_norm(x, p, dim=1), [f32(3, 4)])
+        given = f32(3, 4) * boolean(3, 4) if order == 0 else f32(3, 4)
+        yield Case(f"vector_norm {order}", lambda x, p=order: torch.linalg.vector_norm(x, p, dim=1), [given])
     yield Case("normalize", lambda x: F.normalize(x, dim=-1), [f32(3, 4)])
     yield Case("cumsum", lambda x: x.cumsum(1), [f32(3, 4)])
     yield Case("cumsum of bool", lambda x: x.cumsum(-1), [boolean(3, 4)])
@@ -82,6 +83,11 @@ def _reductions() -> Iterator[Case]:
     yield Case("argmin with ties", lambda x: x.argmin(1), [ties])
     yield Case("argmax with nan", lambda x: x.argmax(0), [special()])
     yield Case("argmax of large int64", lambda x: x.argmax(), [torch.tensor([2**24, 2**24 + 1, 5])])
+
+
+def _values(name: str, *shape: int) -> Tensor:
+    """Floats; for all and any half of them 0, since otherwise every answer is yes."""
+    return f32(*shape) * boolean(*shape) if name in ("all", "any") else f32(*shape)
 
 
 def _orders() -> Iterator[Case]:

@@ -58,7 +58,12 @@ def _refused(cases: Sequence[Case]) -> list[str]:
 
 
 def _inputs(cases: Sequence[Case], again: bool = False) -> list[Tensor]:
-    return [tensor for case in cases for tensor in (case.again if again and case.again is not None else case.inputs)]
+    """Copies: torch.export takes a tensor that several rows share for one input."""
+    return [
+        tensor.detach().clone() if tensor.is_contiguous() else tensor
+        for case in cases
+        for tensor in (case.again if again and case.again is not None else case.inputs)
+    ]
 
 
 def _batches() -> Iterator[object]:

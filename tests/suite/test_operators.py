@@ -11,7 +11,7 @@ import torch
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
-from suite import elementwise, forms, placing, products, reducing, shaping
+from suite import elementwise, forms, imaging, normalising, placing, products, reducing, shaping
 from suite.agreement import disagreement
 from suite.case import Case
 from suite.flows import eager, openvino
@@ -26,7 +26,7 @@ if importlib.util.find_spec("tensorrt_rtx") is not None:
 
     FLOWS = (*FLOWS, tensorrt)
 CASES = (*elementwise.rows(), *shaping.rows(), *placing.rows(), *reducing.rows(), *forms.rows())
-PRODUCTS = (*products.rows(),)  # of the TensorRT flow only, so far
+PRODUCTS = (*products.rows(), *normalising.rows(), *imaging.rows())  # of the TensorRT flow only, so far
 SETTINGS = CompilationSettings.from_options()
 
 

@@ -71,7 +71,8 @@ def program_key(
         "versions": {"torch": torch.__version__, "torch_tensorrt": own_version()},
         "options": _options(settings),
         "ranges of symbols": [
-            [name, one.min, one.opt, one.max, *([*points] for points in one.profiles)] for name, one in sorted(ranges.items())
+            [name, one.min, one.opt, one.max, [[*points] for points in one.profiles]]
+            for name, one in sorted(ranges.items())
         ],
         "signature": _signature(program),
         "state": _state(program),

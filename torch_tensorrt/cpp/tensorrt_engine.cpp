@@ -11,6 +11,8 @@
 #include <cuda_runtime_api.h>
 
 #include <mutex>
+#include <set>
+#include <string_view>
 
 #include "errors.h"
 #include "input_check.h"
@@ -37,6 +39,44 @@ class Words final : public nvinfer1::ILogger {
   std::string last_;
 };
 
+struct Plan {
+  const uint8_t* data;
+  size_t bytes;
+  bool host_code = false; // it holds code for the CPU
+  int64_t dla_core = -1;
+};
+
+// The plan in an engine's payload, and what stands before it where it needs any: "TRTPLAN+", length, JSON, zeros, plan.
+Plan plan_in(const DecodedEngine& decoded, const std::string& name) {
+  constexpr std::string_view kMagic = "TRTPLAN+";
+  constexpr size_t kPrefix = 12, kAlignment = 64;
+  const std::string_view bytes(reinterpret_cast<const char*>(decoded.payload), decoded.payload_bytes);
+  if (bytes.substr(0, kMagic.size()) != kMagic) {
+    return {decoded.payload, decoded.payload_bytes};
+  }
+  size_t length = 0;
+  for (size_t at = kPrefix; at > kMagic.size() && bytes.size() >= kPrefix; --at) { // little-endian
+    length = length << 8 | decoded.payload[at - 1];
+  }
+  const size_t start = (kPrefix + length + kAlignment - 1) / kAlignment * kAlignment;
+  if (bytes.size() < kPrefix || start > bytes.size()) {
+    fail<FileFormatError>("The facts beside the plan of engine '", name, "' were cut off.");
+  }
+  const std::string what = "What stands beside the plan of engine '" + name + "'";
+  const Json facts = parse_json(bytes.substr(kPrefix, length), what);
+  const Json::Object& fields =
+      object_with(facts, {"weights", "refittable", "stripped", "identical", "host_code", "dla_core"}, what);
+  const bool* stripped = fields.at("stripped").boolean();
+  const bool* host_code = fields.at("host_code").boolean();
+  if (stripped == nullptr || host_code == nullptr) {
+    fail<FileFormatError>(what, " has a field of another kind.");
+  }
+  if (*stripped) {
+    fail<EngineNotRunnable>("Engine '", name, "' has no weights yet; refit it in Python and save it again.");
+  }
+  return {decoded.payload + start, bytes.size() - start, *host_code, integer_of(fields.at("dla_core"), what)};
+}
+
 // An execution context. One run at a time: `done` is when its last run is over on the GPU.
 struct Slot {
   std::unique_ptr<nvinfer1::IExecutionContext> context;
@@ -57,12 +97,22 @@ class TensorRTEngine final : public Engine {
  public:
   TensorRTEngine(DecodedEngine decoded, c10::Storage storage)
       : Engine(std::move(decoded.spec)), storage_(std::move(storage)) {
+    const Plan plan = plan_in(decoded, spec_.name);
     runtime_.reset(nvinfer1::createInferRuntime(words_));
-    engine_.reset(runtime_ ? runtime_->deserializeCudaEngine(decoded.payload, decoded.payload_bytes) : nullptr);
+    if (runtime_ && plan.host_code) {
+      runtime_->setEngineHostCodeAllowed(true);
+    }
+    if (runtime_ && plan.dla_core >= 0) {
+      runtime_->setDLACore(static_cast<int32_t>(plan.dla_core));
+    }
+    engine_.reset(runtime_ ? runtime_->deserializeCudaEngine(plan.data, plan.bytes) : nullptr);
     if (!engine_) {
       fail<EngineNotRunnable>(
           "Engine '", spec_.name, "', built for ", spec_.target, ", can't be read on this machine: ", words_.last(),
           ". Compile and save the model again here.");
+    }
+    if (engine_->getNbOptimizationProfiles() > 1) {
+      fail<EngineNotRunnable>("Engine '", spec_.name, "' has several profiles, among which only the Python runtime chooses.");
     }
     output_names_ = output_names();
     for (const TensorSpec& input : spec_.inputs) {
@@ -111,17 +161,17 @@ class TensorRTEngine final : public Engine {
   }
 
  private:
-  // "output0", ..., with "_" behind it while an input has that name: as the backend names them when it builds.
+  // Those of the spec, with "_" behind one that is taken: as the backend names them when it builds.
   std::vector<std::string> output_names() const {
+    std::set<std::string> taken;
+    for (const TensorSpec& input : spec_.inputs) {
+      taken.insert(input.name);
+    }
     std::vector<std::string> names;
-    for (size_t at = 0; at < spec_.outputs.size(); ++at) {
-      std::string name = "output" + std::to_string(at);
-      for (bool taken = true; taken;) {
-        taken = false;
-        for (const TensorSpec& input : spec_.inputs) {
-          taken = taken || input.name == name;
-        }
-        name += taken ? "_" : "";
+    for (const TensorSpec& output : spec_.outputs) {
+      std::string name = output.name;
+      while (!taken.insert(name).second) {
+        name += "_";
       }
       names.push_back(std::move(name));
     }

@@ -1,8 +1,11 @@
-"""The documented door to other weights: `torch_tensorrt.dynamo.refit_module_weights`."""
+"""The documented doors to other weights, and to an engine that stands in a file as text."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import fx
@@ -11,7 +14,34 @@ from torch.export import ExportedProgram
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.refitting.refit import refit, require_program, take_over
 from torch_tensorrt.refitting.verifying import verify
-from torch_tensorrt.spec.errors import InputError
+from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
+
+
+class Runtime(Protocol):
+    """`tensorrt.Runtime` or `tensorrt_rtx.Runtime`."""
+
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> object:
+        """An ICudaEngine, or None where it can't be read."""
+
+
+def get_engine_from_encoded_engine(encoded_engine: str | bytes, runtime: Runtime) -> object:
+    """The SDK's ICudaEngine of a raw engine that is written as base64.
+
+    Raises FileFormatError for what isn't base64, EngineNotRunnable when `runtime` can't read the engine (its logger says why).
+    """
+    if not isinstance(encoded_engine, (str, bytes)):
+        raise InputError(f"encoded_engine is a {type(encoded_engine).__name__}; base64 text is needed.")
+    try:
+        serialized = base64.b64decode(encoded_engine, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FileFormatError(f"The encoded engine is not base64: {error}.") from error
+    engine = runtime.deserialize_cuda_engine(serialized)
+    if engine is None:
+        raise EngineNotRunnable(
+            f"{type(runtime).__module__}.{type(runtime).__name__} can't read this engine of {len(serialized)} bytes here; its "
+            "logger says why. It needs an NVIDIA GPU that the engine was built for, and the version that it was built with."
+        )
+    return engine
 
 
 def refit_module_weights(

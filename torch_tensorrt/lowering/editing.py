@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.node import Argument
 
@@ -69,8 +70,12 @@ def add_call(
 
 
 def infer(node: fx.Node, mode: FakeTensorMode) -> object:
-    """What `node` computes from its arguments' meta["val"]."""
+    """What `node` computes from its arguments' meta["val"].
+
+    With PyTorch's Python dispatcher, as in torch.export: operators that consist of others (matmul) read sizes as numbers
+    without it, and a size that varies would become what it was when the program was traced.
+    """
     assert callable(node.target)
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda argument: argument.meta["val"])
-    with mode, torch.no_grad():
+    with mode, torch.no_grad(), enable_python_dispatcher():
         return node.target(*args, **kwargs)

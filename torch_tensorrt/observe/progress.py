@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, TextIO
 from torch_tensorrt.observe.log import logger
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 PATIENCE_SECONDS = 1.0
-_drawing = threading.Lock()  # held by the one bar that is on the screen
+_drawing = threading.Lock()  # held while the screen below changes
+_screen: list[
+    Progress
+] = []  # the one drawing that is on the screen; work within other work has a line of its own in it
 
 
 class Steps:
@@ -26,6 +29,7 @@ class Steps:
         self._done = 0
         self._last = ""
         self._bar: Progress | None = None
+        self._task: TaskID | None = None
         self._closed = False
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
@@ -49,33 +53,35 @@ class Steps:
             self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
-            if self._bar is not None:
-                self._bar.stop()
-                self._bar = None
-                _drawing.release()
+            bar, self._bar = self._bar, None
+        if bar is not None and self._task is not None:
+            with _drawing:
+                bar.remove_task(self._task)
+                if not bar.task_ids:
+                    _screen.remove(bar)
+                    bar.stop()
 
     def _draw(self, stream: TextIO) -> None:
-        with self._lock:
-            if self._closed or not _drawing.acquire(blocking=False):
+        with self._lock, _drawing:
+            if self._closed:
                 return
             try:
-                self._bar = _make_bar(stream)
-                task = self._bar.add_task(self._title, total=self._total)
-                self._bar.tasks[task].start_time = self._bar.get_time() - PATIENCE_SECONDS
-                self._bar.start()
-                self._update()
+                bar = _screen[0] if _screen else _make_bar(stream)
             except ImportError as error:
-                _drawing.release()
                 logger("progress").info("no progress bar: rich can't be imported (%s)", error)
-            except BaseException:
-                self._bar = None
-                _drawing.release()
-                raise
+                return
+            self._task = bar.add_task(self._title, total=self._total)
+            bar.tasks[bar.task_ids.index(self._task)].start_time = bar.get_time() - PATIENCE_SECONDS
+            if not _screen:
+                bar.start()
+                _screen.append(bar)
+            self._bar = bar
+            self._update()
 
     def _update(self) -> None:
-        if self._bar is not None:
+        if self._bar is not None and self._task is not None:
             described = f"{self._title}: {self._last}" if self._last else self._title
-            self._bar.update(self._bar.task_ids[0], completed=self._done, description=described)
+            self._bar.update(self._task, completed=self._done, description=described)
 
 
 def _make_bar(stream: TextIO) -> Progress:

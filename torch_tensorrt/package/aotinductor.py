@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import os
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import (
     ConstantArgument,
@@ -24,9 +24,11 @@ from torch.export.graph_signature import (
 )
 from torch.utils import _pytree as pytree
 
-from torch_tensorrt.package.describing import METADATA, describe_program, input_specs, to_text
+from torch_tensorrt.engines.inductor.cxx import compiler
+from torch_tensorrt.package.describing import EXECUTE, METADATA, describe_program, input_specs, to_text
 from torch_tensorrt.package.inlining import inline_engines
-from torch_tensorrt.spec.errors import BuildError, InputError, UnsupportedError
+from torch_tensorrt.spec.assumptions import Assumptions, has_extreme_size
+from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import Dim, Json, TensorSpec
 
@@ -60,11 +62,10 @@ def check_platform(configs: object) -> Mapping[str, object]:
     return dict(configs or {})
 
 
-def _check_compiler() -> None:
-    builder = importlib.import_module("torch._inductor.cpp_builder")
+def _compiler() -> str:
     try:
-        builder.get_cpp_compiler()
-    except Exception as error:  # of Inductor's own class
+        return compiler()
+    except EngineNotRunnable as error:
         raise BuildError(
             "output_format='aot_inductor' compiles C++, and no compiler was found. Install g++ or clang++, or name one in the "
             "environment variable CXX; or save as 'exported_program'."
@@ -79,10 +80,10 @@ def package(
 ) -> bytes:
     """The package's bytes. Engines that keep their program are compiled into it; the others are called through our operator.
 
-    Raises UnsupportedError for a result that a package can't give back, BuildError with PyTorch's own words when AOTInductor
-    can't compile the graph.
+    Raises UnsupportedError for a result that a package can't give back and for sizes that AOTInductor fixes though they vary,
+    BuildError with PyTorch's own words when AOTInductor can't compile the graph.
     """
-    _check_compiler()
+    command = _compiler()
     _check_results(program)
     plain = inline_engines(program)
     if plain is not program:
@@ -93,7 +94,8 @@ def package(
     record["needs"] = _needs(record)
     told = configs.get("aot_inductor.metadata")
     metadata = {**(told if isinstance(told, Mapping) else {}), NEEDS: _told(record)}
-    options = {**_for_state(plain), **configs, "aot_inductor.metadata": metadata}
+    options = {"cpp.cxx": (command,), **_for_state(plain), **configs, "aot_inductor.metadata": metadata}
+    assumptions = Assumptions(plain.graph)
     with tempfile.TemporaryDirectory(prefix="torch_tensorrt_") as folder:
         path = os.path.join(folder, "model.pt2")
         try:
@@ -103,6 +105,7 @@ def package(
                 f"AOTInductor could not compile the graph: {type(error).__name__}: {error}\nSave as 'exported_program', which needs no "
                 "compilation."
             ) from error
+        _check_sizes(plain.graph, assumptions)
         _add(path, {**extras, METADATA: to_text(record).encode()})
         return Path(path).read_bytes()
 
@@ -129,6 +132,21 @@ def _for_state(program: ExportedProgram) -> dict[str, object]:
     """Inductor takes a buffer of equal values for a constant, even one that the model writes to (pytorch issue 165444)."""
     written = any(spec.kind == OutputKind.BUFFER_MUTATION for spec in program.graph_signature.output_specs)
     return {"joint_graph_constant_folding": False} if written else {}
+
+
+def _check_sizes(graph: fx.Graph, assumptions: Assumptions) -> None:
+    """What AOTInductor compiles itself: engines have checked theirs."""
+    wrong = assumptions.wrong()
+    wrong += [
+        f"{node.name!r} ({node.target}) has the sizes that it has for the example"
+        for node in graph.nodes
+        if node.target is not EXECUTE and has_extreme_size(node)
+    ]
+    if wrong:
+        raise UnsupportedError(
+            f"AOTInductor made code that is right only where {' and '.join(wrong)}, and the sizes vary; it would give wrong numbers "
+            "for others. Compile the model for fixed sizes, or save as 'exported_program'."
+        )
 
 
 def _needs(record: Mapping[str, Json]) -> Json:

@@ -84,12 +84,14 @@ class _Outer:
             if node.op == "placeholder":
                 self._copy(node)
         for node in nodes:  # whatever reads a buffer or an input must run before that is written
-            if node.op != "output" and not is_write(node):
+            if node.op != "output" and not is_write(node) and not is_size(node):  # a size may be of what is inside only
                 self._emit(node)
         for node in nodes:
             if is_write(node):
                 self._emit(node)
         output = self.source.graph.output_node()
+        for node in output.all_input_nodes:
+            self._emit(node)
         self.graph.output(fx.map_arg(output.args[0], lambda old: self.values[old]))
         self.graph.output_node().meta.update(output.meta)
         for node in reversed(list(self.graph.nodes)):  # attributes and sizes that only engines needed

@@ -166,6 +166,9 @@ class CompilationSettings:
         -1, "Bytes of L2 cache for tiling; -1: no limit.", engine=True, coerce=coercion.at_least(-1), honoured=False
     )
     strip_engine_weights: bool = option(False, "Engines without weights, to be refitted.", engine=True, honoured=False)
+    refit_identical_engine_weights: bool = option(
+        False, "Refitting brings back the weights of compile time, and no others.", engine=True, honoured=False
+    )
     enable_weight_streaming: bool = option(
         False, "Let weights stay in CPU memory and be streamed to the GPU.", engine=True, honoured=False
     )
@@ -262,7 +265,7 @@ _NEGATED = frozenset({"make_refittable"})
 # Documented elsewhere for this API, and not built here yet: a user who gives one must hear so.
 _NOT_YET = frozenset(
     {
-        *("refit_identical_engine_weights", "use_distributed_mode_trace"),
+        "use_distributed_mode_trace",
         *("enable_autocast", "autocast_low_precision_type", "autocast_excluded_nodes", "autocast_excluded_ops"),
         *("autocast_max_output_threshold", "autocast_max_depth_of_reduction", "autocast_calibration_dataloader"),
         *("enable_resource_partitioning", "cpu_memory_budget", "dynamically_allocate_resources"),

@@ -14,16 +14,28 @@ from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.engines.inductor import sdk
+from torch_tensorrt.engines.inductor.cxx import compiler
 from torch_tensorrt.engines.inductor.engine import InductorEngine
 from torch_tensorrt.engines.inductor.payload import Payload, read_payload
 from torch_tensorrt.engines.inductor.programs import device_of, give_examples, input_formats, lift, write_program
 from torch_tensorrt.observe.quiet import quiet_torch
+from torch_tensorrt.spec.assumptions import has_extreme_size, varying_sizes
 from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
 _HONOURED = frozenset({"immutable_weights", "disable_tf32"})
 _HALF = frozenset({torch.float16, torch.bfloat16})
+_DECIDED = "and Inductor decides that for the typical sizes only"
+# Pools to a number of windows -> the first dimension that they divide, from the end.
+_ADAPTIVE = {
+    aten._adaptive_avg_pool2d.default: -2,
+    aten._adaptive_avg_pool3d.default: -3,
+    aten.adaptive_max_pool2d.default: -2,
+    aten.adaptive_max_pool3d.default: -3,
+    aten.fractional_max_pool2d.default: -2,
+    aten.fractional_max_pool3d.default: -3,
+}
 _PRODUCTS = frozenset({aten.linear.default, aten.addmm.default, aten.mm.default})
 
 
@@ -43,7 +55,7 @@ class InductorBackend(EngineBackend):
                 False, "the 'inductor' engine compiles kernels with Triton, which isn't installed: pip install triton"
             )
         try:
-            sdk.compiler()
+            compiler()
         except EngineNotRunnable as error:
             return Support(False, str(error))
         return Support(True)
@@ -65,7 +77,7 @@ class InductorBackend(EngineBackend):
         return {
             "torch": torch.__version__,
             "target": sdk.target(device_of(partition)),
-            "compiler": sdk.compiler(),
+            "compiler": compiler(),
             "tf32": str(_choices(partition, settings).tf32),
         }
 
@@ -142,6 +154,19 @@ def _refusal(node: fx.Node) -> str:
         return "Inductor gives a float32 result for a whole number to the power of whole numbers"
     if node.target is aten.as_strided.default and not tensors[0].is_contiguous():
         return "as_strided reads memory by its layout, which an engine may change"
+    return _refusal_of_sizes(node)
+
+
+def _refusal_of_sizes(node: fx.Node) -> str:
+    """Inductor takes the way that is right for the example sizes, and AOTInductor doesn't check for others when it runs."""
+    assert isinstance(node.target, OpOverload)
+    if has_extreme_size(node):
+        return f"a size of {node.target}'s result is the smaller or larger of sizes that vary, {_DECIDED}"
+    if node.target in _ADAPTIVE and varying_sizes(node.all_input_nodes[0], from_dim=_ADAPTIVE[node.target]):
+        return f"{node.target} puts windows where sizes that vary say, {_DECIDED}"
+    ceil = next((at for at, given in enumerate(node.target._schema.arguments) if given.name == "ceil_mode"), None)
+    if ceil is not None and varying_sizes(node) and (node.args[ceil:] or [node.kwargs.get("ceil_mode")])[0]:
+        return f"{node.target} with ceil_mode rounds sizes that vary, {_DECIDED}"
     return ""
 
 

@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.engines.inductor import sdk
+from torch_tensorrt.engines.inductor.cxx import compiler
 from torch_tensorrt.engines.inductor.payload import Payload
 from torch_tensorrt.engines.inductor.programs import FORMATS, give_examples, read_program
 from torch_tensorrt.observe.log import logger
@@ -96,7 +97,7 @@ class InductorEngine(Engine):
         if same_torch and sdk.runs_on(self.spec.target, device):
             return
         try:
-            command = sdk.compiler()
+            command = compiler()
         except EngineNotRunnable as error:
             raise EngineNotRunnable(
                 f"Engine {self.spec.name!r} was built for {_built(self.spec)}; this is {here}. It could be compiled again here, "

@@ -9,11 +9,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
-import os
 import platform
 import re
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,8 +25,10 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from torch_tensorrt.engines.inductor.cxx import compiler
 from torch_tensorrt.observe.quiet import quiet_torch
-from torch_tensorrt.spec.errors import EngineNotRunnable
+from torch_tensorrt.spec.assumptions import Assumptions
+from torch_tensorrt.spec.errors import BuildError
 
 _RUNNERS = (
     8  # calls of one engine that may be on their way at once: matters on a GPU, where a call returns before its end
@@ -74,29 +73,6 @@ def _config() -> ModuleType:
     return importlib.import_module("torch._inductor.config")
 
 
-def compiler() -> str:
-    """The C++ compiler that Inductor uses here, as a command. Raises EngineNotRunnable naming those that were looked for."""
-    wanted = _config().cpp.cxx
-    several = wanted if isinstance(wanted, (tuple, list)) else (wanted,)
-    looked_for = [os.environ.get("CXX", "cl")] if sys.platform == "win32" else [name for name in several if name]
-    for name in looked_for:
-        if _answers(name):
-            return name
-    raise EngineNotRunnable(
-        f"The 'inductor' engine is compiled by a C++ compiler, and there is none here: looked for "
-        f"{', '.join(map(repr, looked_for))}. Install g++ (or name another one in the environment variable CXX before Python "
-        "starts), or use another engine."
-    )
-
-
-@cache
-def _answers(command: str) -> bool:
-    try:
-        return subprocess.run([command, "--version"], capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
-
-
 def has_triton() -> bool:
     """Whether Triton, which compiles kernels for GPUs, is installed."""
     return importlib.util.find_spec("triton") is not None
@@ -133,9 +109,17 @@ def runs_on(made: str, device: torch.device) -> bool:
 def compile_package(program: ExportedProgram, choices: Choices, device: torch.device) -> tuple[bytes, Choices]:
     """A `.pt2` package of native code, and how it was compiled in the end. What Inductor raises passes through.
 
-    Inductor may add constants of its own, which it drops where weights are apart: then they can't be.
+    Inductor may add constants of its own, which it drops where weights are apart: then they can't be. Raises BuildError when it
+    made code for some of the program's sizes only.
     """
+    assumptions = Assumptions(program.graph)
     package = _compile(program, choices)
+    wrong = assumptions.wrong()
+    if wrong:
+        raise BuildError(
+            f"Inductor made code that is right only where {' and '.join(wrong)}, and the sizes vary. Compile for fixed sizes, or with "
+            "another engine."
+        )
     if choices.apart:
         own = set(load_package(package, device).get_constant_fqns()) - set(program.state_dict)
         if own:
@@ -151,6 +135,7 @@ def _compile(program: ExportedProgram, choices: Choices) -> bytes:
         "aot_inductor.package_constants_in_so": not choices.apart,
         "aot_inductor.enable_line_tables": False,  # they are half of a small engine's bytes
         "aot_inductor.enable_frame_pointer": False,
+        "cpp.cxx": (compiler(),),
         "cpp.enable_unsafe_math_opt_flag": False,
         "use_fast_math": False,
     }

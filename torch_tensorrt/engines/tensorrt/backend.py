@@ -86,8 +86,12 @@ class _NetworkBackend(EngineBackend):
         return TensorRTEngine(spec, with_facts(plan, definition.net, settings))
 
     def fingerprint(self, partition: Partition, settings: CompilationSettings) -> Mapping[str, str] | None:
-        """The SDK, what it builds for, and the names of inputs and outputs, which are in the plan. None for users' converters."""
-        if any(converts.has_users(node.target) for node in partition.module.graph.nodes):
+        """The SDK, what it builds for, and the names of inputs and outputs, which are in the plan.
+
+        None as soon as there are users' converters: a whole program, which is asked about too, doesn't show what it is taken
+        apart into.
+        """
+        if converts.users():
             return None
         chosen = sdk.load(self.name)
         return {

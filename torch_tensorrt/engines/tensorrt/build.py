@@ -18,6 +18,7 @@ from torch_tensorrt.engines.tensorrt.converters.registry import is_varying
 from torch_tensorrt.engines.tensorrt.converters.sizes import convert_size, is_size_node
 from torch_tensorrt.engines.tensorrt.monitoring import BuildProgress
 from torch_tensorrt.engines.tensorrt.net import Net
+from torch_tensorrt.engines.tensorrt.network import held_as
 from torch_tensorrt.engines.tensorrt.platforms import aim_at_windows
 from torch_tensorrt.engines.tensorrt.refitting import changeable
 from torch_tensorrt.engines.tensorrt.sdk import ITensor, Native, Sdk, Words, listen
@@ -97,7 +98,7 @@ def _check(net: Net, node: fx.Node, made: Any, *, of_user: bool) -> None:
             continue
         shape, wanted = net.shape(tensor), [-1 if is_varying(size) else int(size) for size in value.shape]
         same = len(shape) == len(wanted) and all(map(_agrees, shape, value.shape))
-        if not same or net.dtype(tensor) is not value.dtype:
+        if not same or net.dtype(tensor) not in (value.dtype, held_as(value.dtype)):
             raise (InputError if of_user else InternalError)(
                 f"The converter of {node.name!r} ({node.target}) gives {net.dtype(tensor)} {list(shape)} and PyTorch "
                 f"{value.dtype} {list(value.shape)} (-1: varies). {'Correct it' if of_user else 'Please report this'}; "
@@ -117,10 +118,12 @@ def _mark_outputs(net: Net, node: fx.Node, values: Mapping[fx.Node, Any], partit
     assert isinstance(results, (tuple, list))
     net.node = None
     marked = {spec.name for spec in partition.inputs}
-    for name, result in zip(output_names(partition), results, strict=True):
+    for name, result, spec in zip(output_names(partition), results, partition.outputs, strict=True):
         assert isinstance(result, fx.Node)
         value = values[result]
         tensor: ITensor = net.weight(result, value) if isinstance(value, Tensor) else value
+        if net.dtype(tensor) is not spec.dtype:
+            tensor = net.layer("cast", tensor, net.sdk.dtype(spec.dtype))
         if tensor.name in marked:  # an input, or an output already: each output is a tensor of its own
             tensor = net.layer("identity", tensor)
         net.output(tensor, name)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from torch_tensorrt.engines.tensorrt.files import write_whole
 from torch_tensorrt.engines.tensorrt.sdk import Native, Sdk, listen
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.spec.enums import EngineCapability
@@ -29,6 +28,7 @@ HONOURED = frozenset(
         ),
         *("tiling_optimization_level", "l2_limit_for_tiling", "engine_capability", "hardware_compatible"),
         *("version_compatible", "strip_engine_weights", "enable_weight_streaming", "immutable_weights"),
+        "refit_identical_engine_weights",
         "lazy_engine_init",  # every engine is set up when it first runs
         *("dla_sram_size", "dla_local_dram_size", "dla_global_dram_size", "timing_cache_path"),
     }
@@ -38,6 +38,14 @@ _POOLS: Mapping[str, str] = {
     "dla_sram_size": "DLA_MANAGED_SRAM",
     "dla_local_dram_size": "DLA_LOCAL_DRAM",
     "dla_global_dram_size": "DLA_GLOBAL_DRAM",
+}
+# The SDK's names of what options are called otherwise.
+_OPTIONS: Mapping[str, str] = {
+    "builder_optimization_level": "optimization_level",
+    "avg_timing_iterations": "num_avg_timing_iters",
+    "hardware_compatibility_level": "hardware_compatible",
+    "profiling_verbosity": "debug",
+    "DLA_core": "device",
 }
 _FLAGS: Mapping[str, str] = {
     "sparse_weights": "SPARSE_WEIGHTS",
@@ -59,11 +67,7 @@ class Configuration:
         """Writes the timings of this build, whole or not at all."""
         if self.timing_cache is None:
             return
-        data = bytes(self.config.get_timing_cache().serialize())
-        self.timing_cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.timing_cache.parent, suffix=".part", delete=False) as file:
-            file.write(data)
-        os.replace(file.name, self.timing_cache)
+        write_whole(self.timing_cache, bytes(self.config.get_timing_cache().serialize()))
 
 
 def configure(sdk: Sdk, builder: Native, settings: CompilationSettings) -> Configuration:
@@ -127,15 +131,14 @@ def _set(sdk: Sdk, config: Native, name: str, value: object) -> None:
     with listen() as words:
         setattr(config, name, value)
         if words.errors or getattr(config, name) != value:
-            raise UnsupportedError(
-                f"{sdk.title} {sdk.version} can't honour {name}={value}: {words}. Leave the option out."
-            )
+            option = f"{_OPTIONS[name]} (its {name}={value})" if name in _OPTIONS else f"{name}={value}"
+            raise UnsupportedError(f"{sdk.title} {sdk.version} can't honour {option}: {words} Leave the option out.")
 
 
 def _set_flags(sdk: Sdk, config: Native, settings: CompilationSettings) -> None:
     wanted = [flag for option, flag in _FLAGS.items() if getattr(settings, option)]
     if not settings.immutable_weights:
-        # Not REFIT: that makes a weight of every constant that a converter adds, which refitting would have to know too.
+        # Not REFIT or REFIT_IDENTICAL: they make a weight of every constant that a converter adds, and STRIP_PLAN takes all.
         wanted.append("REFIT_INDIVIDUAL")
     for name in wanted:
         flag = sdk.member("BuilderFlag", name)

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from torch_tensorrt.engines.tensorrt.sdk import Native
 
+_MOST_IDLE = 8  # contexts that no run has: each keeps memory on the GPU
 
-@dataclass
+
+@dataclass(eq=False)
 class Slot:
     """A context, and what its last run left.
 
@@ -45,14 +47,14 @@ class Contexts:
 
         A context whose run failed, or was captured in a CUDA graph, is not used again. Raises what making a context raises.
         """
+        captured = torch.cuda.is_current_stream_capturing()
         with self._changed:
             self._changed.wait_for(lambda: not self._closed)
             self._lent += 1
-            slot = self._choose(stream.cuda_stream, profile)
+            slot = self._choose(None if captured else stream.cuda_stream, profile)
         fine = False
         try:
             slot = slot or self._make()
-            captured = torch.cuda.is_current_stream_capturing()
             if slot.done is not None and slot.stream != stream.cuda_stream and not captured:
                 stream.wait_event(slot.done)
             yield slot
@@ -77,24 +79,36 @@ class Contexts:
             self._changed.wait_for(lambda: not self._lent)
             gone, self._free = self._free, []
         try:
-            while gone:  # popped, so that no name keeps a context alive
-                _finish(gone.pop())
+            for slot in gone:
+                _destroy(slot)
             yield
         finally:
             with self._changed:
                 self._closed = False
                 self._changed.notify_all()
 
-    def _choose(self, stream: int, profile: int) -> Slot | None:
-        """A free context that needn't wait: its last run was on the same stream, or is over. The same profile first."""
-        ready = [slot for slot in self._free if slot.stream == stream or slot.done is None or slot.done.query()]
-        if not ready:
+    def _choose(self, stream: int | None, profile: int) -> Slot | None:
+        """A free context that needn't wait: its last run was on the same stream, or is over. The same profile and stream first.
+
+        None: one is made, unless many are there already; then that whose run was enqueued first is waited for.
+
+        stream: None while a graph is captured. All runs before are over then (torch.cuda.graph waits for them), and asking is
+        not allowed.
+        """
+        ready = [
+            slot
+            for slot in self._free
+            if stream is None or slot.stream == stream or slot.done is None or slot.done.query()
+        ]
+        if not ready and len(self._free) < _MOST_IDLE:
             return None
-        chosen = next((slot for slot in ready if slot.profile == profile), ready[-1])
+        chosen = min(ready or self._free[:1], key=lambda slot: (slot.profile != profile, slot.stream != stream))
         self._free.remove(chosen)
         return chosen
 
 
-def _finish(slot: Slot) -> None:
+def _destroy(slot: Slot) -> None:
+    """The context goes now, whoever still holds the slot: a run that has given it back may."""
     if slot.done is not None:
         slot.done.synchronize()
+    del slot.context

@@ -83,11 +83,10 @@ class TensorRTEngine(Engine):
                 f"Engine {self.spec.name!r} was built with immutable_weights=True, the default, and can't be refitted; compile "
                 "with immutable_weights=False."
             )
-        chosen = self._sdk()
-        device = torch.device("cuda", torch.cuda.current_device())
+        chosen, device = self._sdk(), self._device(())
         runtime, engine = self._deserialize(chosen)
         made = TensorRTEngine(self.spec, put_weights(chosen, engine, self._payload, weights, self.spec.name))
-        made._lives[device.index] = made._bring_up(chosen, runtime, engine)
+        made._lives[_index(device)] = made._bring_up(chosen, runtime, engine)
         return made
 
     def require_machine(self) -> None:
@@ -213,7 +212,7 @@ class TensorRTEngine(Engine):
 
     def _live(self, device: torch.device) -> Live:
         with self._lock:
-            index = device.index if device.index is not None else -1
+            index = _index(device)
             if index not in self._lives:
                 chosen = self._sdk()
                 self._lives[index] = self._bring_up(chosen, *self._deserialize(chosen))
@@ -290,6 +289,10 @@ class TensorRTEngine(Engine):
 
     def _title(self) -> str:
         return sdk.NAMES[self.spec.backend]
+
+
+def _index(device: torch.device) -> int:
+    return -1 if device.index is None else device.index
 
 
 def _here() -> str:

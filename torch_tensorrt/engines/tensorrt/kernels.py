@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import tempfile
 import threading
 from pathlib import Path
 
 import torch
 
+from torch_tensorrt.engines.tensorrt.files import write_whole
 from torch_tensorrt.engines.tensorrt.sdk import Native, Sdk, listen
 from torch_tensorrt.observe.log import logger
 
@@ -62,7 +62,7 @@ class KernelFile:
             if not data or data == self._written:
                 return
             try:
-                _write(self.path, data)
+                write_whole(self.path, data)
             except OSError as error:  # a cache that can't be kept must not stop a program that has its results
                 _log.warning("Compiled kernels can't be kept in %s: %s", self.path, error)
                 return
@@ -84,10 +84,3 @@ def default_path(sdk: Sdk) -> Path:
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     gpu = "".join(sign if sign.isalnum() else "-" for sign in torch.cuda.get_device_name())
     return Path(root) / "torch_tensorrt" / "kernels" / f"{sdk.name}-{sdk.version}-{gpu}.bin"
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        file.write(data)
-    os.replace(file.name, path)

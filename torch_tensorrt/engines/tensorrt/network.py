@@ -20,6 +20,11 @@ from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
 
 
+def held_as(dtype: torch.dtype) -> torch.dtype:
+    """The dtype in which values of `dtype` are held inside a network."""
+    return torch.int32 if dtype is torch.uint8 else dtype
+
+
 @dataclass(frozen=True)
 class Scalar:
     """A number known at run time only, such as a size: `tensor` has shape [1] and is int64 (or float32)."""
@@ -204,10 +209,13 @@ class Definition:
         return self.sdk.member(enum, name)
 
     def cast(self, tensor: ITensor, dtype: torch.dtype) -> ITensor:
-        """`tensor` as `dtype`, by PyTorch's rules (a float becomes an integer by cutting off, a bool by being nonzero)."""
-        if self.dtype(tensor) is dtype:
+        """`tensor` as `dtype`, by PyTorch's rules (a float becomes an integer by cutting off, a bool by being nonzero).
+
+        The SDK has uint8 at a network's edge only: inside, it is held as int32 (see `held_as`).
+        """
+        if self.dtype(tensor) is held_as(dtype):
             return tensor
-        return self.layer("cast", tensor, self.sdk.dtype(dtype))
+        return self.layer("cast", tensor, self.sdk.dtype(held_as(dtype)))
 
     def tensor(self, value: Operand, dtype: torch.dtype | None = None, rank: int = 0) -> ITensor:
         """Any operand as a tensor in the network, cast to `dtype` if that is given; numbers get `rank` sizes of 1."""

@@ -32,7 +32,8 @@ def with_facts(plan: bytes, net: Definition, settings: CompilationSettings) -> P
         return payload
     names = changeable(net)
     weights = {name: Weight.of(value, names.get(name)) for name, value in net.attributes.items()}
-    return replace(payload, refittable=True, weights=weights, stripped=settings.strip_engine_weights)
+    same, bare = settings.refit_identical_engine_weights, settings.strip_engine_weights
+    return replace(payload, refittable=True, weights=weights, stripped=bare, identical=same)
 
 
 def put_weights(sdk: Sdk, engine: Native, payload: Payload, weights: Mapping[str, Tensor], name: str) -> Payload:
@@ -44,6 +45,12 @@ def put_weights(sdk: Sdk, engine: Native, payload: Payload, weights: Mapping[str
     kept = {known: _checked(known, fact, weights, name) for known, fact in payload.weights.items()}
     new = {known: replace(fact, digest=digest_of(kept[known])) for known, fact in payload.weights.items()}
     _require_ties(payload, new, name)
+    changed = [known for known, fact in payload.weights.items() if fact.digest != new[known].digest]
+    if payload.identical and changed:
+        raise InputError(
+            f"Engine {name!r} was built with refit_identical_engine_weights=True, for the weights of compile time only; "
+            f"{changed[0]!r} and {len(changed) - 1} more have other values. Compile without that option."
+        )
     with listen() as words:
         refitter = sdk.refitter(engine)
         offered = set(refitter.get_all_weights())

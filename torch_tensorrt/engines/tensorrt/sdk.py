@@ -62,7 +62,7 @@ class Native(Protocol):
     def __setattr__(self, name: str, value: object) -> None: ...
 
 
-@dataclass
+@dataclass(eq=False)  # listeners within listeners are told apart by identity
 class Words:
     """What the SDK logged while something was done, worst first to be quoted."""
 

@@ -65,17 +65,17 @@ def dynamo_tensorrt_converter(  # the documented signature
         capability_validator: `validator(node, settings)`; False leaves the node to other converters or to PyTorch.
         priority: HIGH is asked before all that are there already, STANDARD after them.
         supports_dynamic_shapes: False leaves nodes with sizes that vary to others; assume_dynamic_shape_support=True ignores it.
-        requires_output_allocator: True leaves the node to PyTorch, with that reason: engines here know their outputs' sizes
-            before they run.
+        requires_output_allocator: True leaves the node to PyTorch, with that reason: so do all results whose sizes depend on
+            the data.
         requires_native_multidevice: True leaves the node to PyTorch, with that reason: no engine here uses several GPUs.
 
     Raises InputError for a key that is no operator. A converter that fails, or gives something else, is an InputError of the build.
     """
     needs = {
-        "an output allocator": requires_output_allocator,
-        "several GPUs in one engine": requires_native_multidevice,
+        "needs an output allocator, and results whose sizes depend on the data stay in PyTorch": requires_output_allocator,
+        "needs several GPUs, and an engine is for one": requires_native_multidevice,
     }
-    lacking = " and ".join(name for name, wanted in needs.items() if wanted)
+    lacking = " and it ".join(reason for reason, wanted in needs.items() if wanted)
     operators = _operators(key)
 
     def register(function: F) -> F:
@@ -104,7 +104,7 @@ def _refusal(
 
     def refuse(node: fx.Node, settings: CompilationSettings) -> str:
         if lacking:
-            return f"the converter {label} needs {lacking}, which this version does not have"
+            return f"the converter {label} {lacking}"
         if validator is not None and not validator(node, settings):
             return f"the capability_validator of the converter {label} said no"
         return ""

@@ -60,6 +60,7 @@ _WIDE = frozenset(
         "erfinv",
     ]
 )
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool, int, float)
 _WEIGHTED = frozenset(["linear", "addmm", "convolution", "embedding", "index_select"])  # take data in, whatever comes
 
 
@@ -102,7 +103,7 @@ class _Cast:
         for node in nodes:
             if node.op == "output":
                 self._restore(node)
-            elif node.op == "call_function":
+            elif node.op == "call_function" and not isinstance(node.meta.get("val"), _NUMBERS):  # sizes have no dtype
                 if self._is_low(node):
                     self._cast_inputs(node, self.low)
                 else:

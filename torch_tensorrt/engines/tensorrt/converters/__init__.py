@@ -22,6 +22,7 @@ To add an operator: write a function in its family's file, with the operator's o
 from __future__ import annotations
 
 from torch_tensorrt.engines.tensorrt.converters import activations as activations
+from torch_tensorrt.engines.tensorrt.converters import adaptive as adaptive
 from torch_tensorrt.engines.tensorrt.converters import attention as attention
 from torch_tensorrt.engines.tensorrt.converters import casting as casting
 from torch_tensorrt.engines.tensorrt.converters import composed as composed
@@ -41,6 +42,8 @@ from torch_tensorrt.engines.tensorrt.converters import pooling as pooling
 from torch_tensorrt.engines.tensorrt.converters import quantisation as quantisation
 from torch_tensorrt.engines.tensorrt.converters import reduction as reduction
 from torch_tensorrt.engines.tensorrt.converters import refusals as refusals
+from torch_tensorrt.engines.tensorrt.converters import resizing as resizing
+from torch_tensorrt.engines.tensorrt.converters import sampling as sampling
 from torch_tensorrt.engines.tensorrt.converters import scattering as scattering
 from torch_tensorrt.engines.tensorrt.converters import transformers as transformers
 from torch_tensorrt.engines.tensorrt.converters import windows as windows

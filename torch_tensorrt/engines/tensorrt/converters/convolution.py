@@ -45,11 +45,14 @@ def convolves(node: fx.Node, settings: CompilationSettings) -> str:
         return "TensorRT convolves floats only"
     if is_varying(given["weight"].meta["val"]):
         return "the sizes of its weights vary"
-    if given["transposed"] and result_dtype(node) is torch.bfloat16 and given["weight"].op != "get_attr":
-        # It is computed in float32 with weights that are constants; where the graph computes them, the SDK's optimizer
-        # takes the casts away again.
-        return "TensorRT-RTX builds no transposed convolution of bfloat16"
+    if given["transposed"] and result_dtype(node) is torch.bfloat16 and not _is_constant(given["weight"]):
+        # With constants it is computed in float32; else the SDK's optimizer takes the casts away again, and fails.
+        return "TensorRT-RTX builds no transposed convolution of bfloat16 whose weights a run computes"
     return ""
+
+
+def _is_constant(node: fx.Node) -> bool:
+    return node.op == "get_attr" or (node.op == "call_function" and all(map(_is_constant, node.all_input_nodes)))
 
 
 @converts(aten.convolution.default, refuse=convolves, raw=frozenset({"weight", "bias"}))

@@ -335,4 +335,5 @@ def _comparable(net: Net) -> torch.dtype:
 
 def _scaled(net: Net, value: Operand, alpha: float) -> Operand:
     dtype = torch.int32 if net.result in BYTES else net.result
-    return value if alpha == 1 else net.elementwise(value, alpha, "PROD", dtype)
+    op = OF_BOOLS["PROD"] if dtype is torch.bool else "PROD"
+    return value if alpha == 1 else net.elementwise(value, alpha, op, dtype)

@@ -36,6 +36,7 @@ COMPUTED = frozenset({torch.float32, torch.float16, torch.bfloat16, torch.int32,
 # Arguments that change nothing in a network: where a tensor lives and how it is laid out. (dtype: the metadata has it.)
 UNUSED = frozenset({"memory_format", "layout", "device", "pin_memory", "non_blocking", "dtype"})
 _MOST_DIMENSIONS = 8
+_OWN = __name__.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Converter:
     dtypes: frozenset[torch.dtype] = COMPUTED
     raw: frozenset[str] = frozenset()
     wanted: frozenset[str] | None = None
+
+    @property
+    def is_users(self) -> bool:
+        """Whether it is not of this package, so that nothing is known of what it depends on."""
+        return self.wanted is None or not self.convert.__module__.startswith(f"{_OWN}.")
 
     def refusal(self, node: fx.Node, settings: CompilationSettings) -> str:
         """Why this converter does not take `node`, or ""."""
@@ -137,14 +143,13 @@ class ConverterRegistry:
             reasons.append(reason)
         return None, "; ".join(dict.fromkeys(reasons))
 
-    def has_users(self, operator: object) -> bool:
-        """Whether a converter for `operator` is a user's."""
-        return any(row.wanted is None for row in (*self._rows.get(operator, ()), *self._rows.get(str(operator), ())))
+    def users(self) -> frozenset[object]:
+        """Operators with a converter that isn't of this package, in the documented form or in ours."""
+        return frozenset(key for key, rows in self._rows.items() if any(row.is_users for row in rows))
 
     def whole(self) -> frozenset[OpOverload]:
         """Operators whose converters want them undecomposed; those with a user's converter are among them."""
-        users = (key for key, rows in self._rows.items() if any(row.wanted is None for row in rows))
-        return frozenset((*self._whole, *(key for key in users if isinstance(key, OpOverload))))
+        return frozenset((*self._whole, *(key for key in self.users() if isinstance(key, OpOverload))))
 
     def operators(self) -> tuple[object, ...]:
         """All operators that have a converter (those of packages that need not be installed: their names)."""
