@@ -47,7 +47,7 @@ BUDGETS = {
     "__init__.py _compile.py __main__.py": 350,
     "compiler.py": 200,
     "engine_choice.py raw_engine.py": 300,  # not in the design: which engine, and engines for other programs (issue 4)
-    "spec": 1600,  # design 900: the checks and normal forms of option values and Inputs are half of it; several ranges
+    "spec": 1700,  # design 900: the checks and normal forms of option values and Inputs are half of it; several ranges
     "contracts": 750,
     "archives": 450,  # not in the design: what is looked at before PyTorch reads a program
     "observe logging.py": 300,
@@ -71,12 +71,12 @@ BUDGETS = {
 CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 24_000, 400, 60, 40, 0.03, 6
 # The documented signatures of the public verbs, which are not ours to shorten.
 LONG_SIGNATURES = {
+    "tools/command.py:coverage",  # a parameter for each option of the command
     *("_compile.py:compile", "package/saving.py:save", "dynamo/__init__.py:compile"),
     "dynamo/_refit.py:refit_module_weights",
     *("_compile.py:convert_method_to_trt_engine", "_compile.py:cross_compile_for_windows"),
     "dynamo/_compiler.py:convert_exported_program_to_serialized_trt_engine",
     "engines/tensorrt/users.py:dynamo_tensorrt_converter",
-    "engines/tensorrt/converters/pooling.py:_pool",  # what two operators share has the arguments of both
 }
 VAGUE = {"utils", "util", "helpers", "helper", "common", "misc"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef

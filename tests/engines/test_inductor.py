@@ -573,9 +573,9 @@ class Pooled(torch.nn.Module):
         pool = torch.nn.functional
         y = x.relu()
         return (
-            pool.adaptive_avg_pool2d(y, (2, 3)) * 2,
-            pool.max_pool2d(y, 2, 2, ceil_mode=True) * 2,
-            (y.diagonal(0, 2, 3) * 2).sum(-1),
+            pool.adaptive_avg_pool2d(y, (2, 3)),
+            pool.max_pool2d(y, 2, 2, ceil_mode=True),
+            y.diagonal(0, 2, 3),
             pool.max_pool2d(y, 3, 2, 1).exp(),
         )
 

@@ -20,6 +20,7 @@ from torch_tensorrt.package.sealing import seal
 FOLDER = Path(__file__).parent / "v1"
 FORMATS = {"exported_program": ".ep", "torchscript": ".ts"}
 CASES = [
+    ("openvino", "portable", "exported_program"),  # of varying sizes, with the program that the engine computes
     ("openvino", "static", "exported_program"),
     ("openvino", "dynamic", "exported_program"),
     ("openvino", "dynamic", "torchscript"),
@@ -36,7 +37,7 @@ def write(engine: str, sizes: str, output_format: str, path: Path) -> None:
     )
     for node in module.graph.nodes:
         node.meta.pop("stack_trace", None)  # where the source was on the machine that wrote the file
-    torch_tensorrt.save(module, path, output_format=output_format, retrace=False)
+    torch_tensorrt.save(module, path, output_format=output_format, retrace=False, portable=sizes == "portable")
     if output_format == "torchscript":
         remove_sources(path)
     bare = path.with_name(f"{engine}.engine")

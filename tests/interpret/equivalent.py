@@ -104,6 +104,13 @@ def _same_operation(m: Mutant) -> str:
         return "the second operand is 0"
     if names <= {"PROD", "DIV", "POW"} and bool((second == 1).all()):
         return "the second operand is 1"
+    if names == {"PROD", "MIN"} and any(
+        bool((a == 1).all()) and bool((b <= 1).all()) for a, b in ((first, second), (second, first))
+    ):
+        return "one operand is 1, the other at most 1"
+    reads = {reader.kind for reader in m.readers}
+    if names == {"SUM", "MIN"} and first.dtype == torch.int64 and second.numel() == 1 and reads == {"SELECT"}:
+        return "an index below 0 counts from the end in Gather too" if bool((first >= -second).all()) else ""
     if first.dtype == torch.bool and names <= {"OR", "XOR"} and not bool((first & second).any()):
         return "never are both true"
     return ""
@@ -225,6 +232,9 @@ def _reduce(m: Mutant) -> Iterator[str]:
     axes = axes_of(m.native.axes, m.given(0).dim())
     if m.property == "op" and all(m.given(0).shape[axis] == 1 for axis in axes):
         yield "there is one value to reduce"
+    casts = [reader.native.to_type for reader in m.readers if reader.kind == "CAST"]
+    if m.property == "op" and {m.native.op.name, m.new.name} == {"SUM", "MAX"} and bool((m.given(0) >= 0).all()):
+        yield "only whether it is 0 is looked at" if casts == [trt.bool] and len(m.readers) == 1 else ""
     if m.property == "axes" and isinstance(m.new, int):
         changed = set(axes) ^ set(axes_of(m.new, m.given(0).dim()))
         if all(m.given(0).shape[axis] == 1 for axis in changed):
@@ -293,6 +303,8 @@ def _attention(m: Mutant) -> Iterator[str]:
 def _constant(m: Mutant) -> Iterator[str]:
     if m.property == "shape":
         yield _reshaped_anyway(m)
+    if m.property == "weights" and _is_summed(m):
+        yield "a sum does not depend on the order of what is picked"
     if m.property == "weights" and m.made().numel() == 1:
         readers = {reader.native.op.name if reader.kind == "ELEMENTWISE" else reader.kind for reader in m.readers}
         if readers <= {"MIN", "MAX"}:
@@ -304,6 +316,14 @@ def _constant(m: Mutant) -> Iterator[str]:
         ]
         if readers == {"SELECT"} and behind and set(behind) <= {"MIN", "MAX"}:
             yield "it stands for no index, beyond all of them, and the least or the largest is taken"
+
+
+def _is_summed(m: Mutant) -> bool:
+    """Whether the constant picks values, each once, that are then added up."""
+    behind = [other for reader in m.readers for other in _behind(m, reader)]
+    return all(reader.kind in {"GATHER", "UNSQUEEZE", "SHUFFLE"} for reader in m.readers) and [
+        (other.kind, getattr(other.native, "op", None)) for other in behind
+    ] == [("REDUCE", trt.ReduceOperation.SUM)]
 
 
 def _behind(m: Mutant, layer: Layer) -> list[Layer]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 import time
 import warnings
@@ -74,9 +75,8 @@ class Mutants:
         self.name = subject.name
         self.inputs = subject.inputs
         self.partition = make_partition(subject.function, subject.inputs, backend("tensorrt_rtx"), None, SETTINGS)
-        with torch.no_grad():
-            results = subject.function(*subject.inputs)
-        self.wanted = [leaf for leaf in tree_leaves(results) if isinstance(leaf, Tensor)]
+        self.function = subject.function
+        self.wanted = self._expect(subject.inputs)
         self.original = self.define()
         if told := self.apart(self.original):
             raise AssertionError(f"{self.name} is wrong before it is mutated: {told}")
@@ -85,16 +85,29 @@ class Mutants:
         self.results = frozenset(network.get_output(place).name for place in range(network.num_outputs))
         self.values = self._values()
         self.mutations = list(_mutations(self.layers))
+        self.others = [given for given in other_inputs(subject.inputs) if self._is_right(given)]
+
+    def _expect(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        with torch.no_grad():
+            return [leaf for leaf in tree_leaves(self.function(*inputs)) if isinstance(leaf, Tensor)]
+
+    def _is_right(self, inputs: Sequence[Tensor]) -> bool:
+        """Whether the network, as it was, agrees with PyTorch for other inputs, which may be outside of what it is for."""
+        try:
+            return not self.apart(self.original, inputs)
+        except (AssertionError, RuntimeError, IndexError, ValueError):
+            return False
 
     def define(self) -> Definition:
         """The network, made anew."""
         return define(sdk.load("tensorrt_rtx"), self.partition, SETTINGS)
 
-    def apart(self, definition: Definition) -> str:
+    def apart(self, definition: Definition, inputs: Sequence[Tensor] | None = None) -> str:
         """What differs from PyTorch, or ""."""
-        given = Interpreter(definition.net.network).run_all(*self.inputs)
-        for ours, theirs in zip(given, self.wanted, strict=True):
-            if told := _apart(ours, theirs):
+        given = Interpreter(definition.net.network).run_all(*(inputs or self.inputs))
+        for ours, theirs in zip(given, self._expect(inputs) if inputs else self.wanted, strict=True):
+            # Other inputs may hold values of very different sizes: each of them counts.
+            if told := _apart(ours, theirs) or (_apart_in_one(ours, theirs) if inputs else ""):
                 return told
         return ""
 
@@ -125,7 +138,8 @@ class Mutants:
         except TorchTensorRTError:
             return "builder"
         try:
-            return "numbers only" if self.apart(definition) else "silent"
+            told = self.apart(definition) or any(self.apart(definition, inputs) for inputs in self.others)
+            return "numbers only" if told else "silent"
         except (AssertionError, RuntimeError, IndexError, ValueError, NotImplementedError, TypeError, KeyError):
             return "numbers only"  # the interpreter has no values for it
 
@@ -142,6 +156,41 @@ class Mutants:
             return False
         same = all(_fits(a, b.shape) for a, b in zip(shapes, self.wanted, strict=True))
         return same and types == [tensor.dtype for tensor in self.wanted]
+
+
+def other_inputs(inputs: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """The same values elsewhere, special ones, small ones, whole ones: what one sample doesn't tell, another may."""
+    random = torch.Generator().manual_seed(7)
+    for change in (_as_it_is, _with_special_values, _small, _rounded):
+        yield [
+            change(tensor.flatten()[torch.randperm(tensor.numel(), generator=random)]).reshape(tensor.shape)
+            if tensor.dtype.is_floating_point
+            else _shuffled(tensor, random)
+            for tensor in inputs
+        ]
+
+
+def _shuffled(tensor: Tensor, random: torch.Generator) -> Tensor:
+    if tensor.dtype == torch.bool:
+        return torch.rand(tensor.shape, generator=random) < 0.7
+    return tensor.flatten()[torch.randperm(tensor.numel(), generator=random)].reshape(tensor.shape)
+
+
+def _as_it_is(values: Tensor) -> Tensor:
+    return values
+
+
+def _with_special_values(values: Tensor) -> Tensor:
+    special = torch.tensor([0.0, -0.0, -1.5, 3.0, 25.0, -25.0, math.inf, -math.inf, math.nan, 1e-30, -1e-30])
+    return torch.cat([special.to(values.dtype), values])[: values.numel()]
+
+
+def _small(values: Tensor) -> Tensor:
+    return values.nan_to_num() * 1e-3
+
+
+def _rounded(values: Tensor) -> Tensor:
+    return (values.nan_to_num(0, 9, -9) * 2).round()
 
 
 def definition_type(dtype: object) -> torch.dtype:
@@ -164,6 +213,11 @@ def _apart(ours: Tensor, theirs: Tensor) -> str:
     a, b = ours[finite].double(), theirs[finite].double()
     error = float((a - b).norm() / b.norm().clamp_min(1e-30))
     return "" if error <= TOLERANCE else f"relative error {error:.1e}"
+
+
+def _apart_in_one(ours: Tensor, theirs: Tensor) -> str:
+    same = torch.isclose(ours.double(), theirs.double(), rtol=TOLERANCE, atol=TOLERANCE / 10, equal_nan=True)
+    return "" if bool(same.all()) else "a value is another"
 
 
 def _set(layer: Layer, mutation: Mutation) -> bool:

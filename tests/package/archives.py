@@ -74,26 +74,35 @@ class Archive:
 
 @dataclass
 class Engine:
-    """An engine's header and payload."""
+    """An engine's header and payload, and the program of a portable one."""
 
     header: dict
     payload: bytes
     version: int = 1
+    program: bytes = b""
 
     @classmethod
     def read(cls, data: bytes) -> Engine:
         _, version, length = struct.unpack_from("<8sII", data)
         start = 16 + length
-        return cls(json.loads(data[16:start]), data[start + -start % 64 :], version)
+        header, rest = json.loads(data[16:start]), data[start + -start % 64 :]
+        if "program" not in header:
+            return cls(header, rest, version)
+        size = header["payload_bytes"]
+        return cls(header, rest[:size], version, rest[size + -size % 64 :])
 
     def write(self, *, hashed: bool = True) -> bytes:
         """`hashed`: the header's length and SHA-256 are those of the payload."""
         header = dict(self.header)
         if hashed:
             header |= {"payload_bytes": len(self.payload), "sha256": hashlib.sha256(self.payload).hexdigest()}
+        if hashed and isinstance(header.get("program"), dict):
+            about = {"bytes": len(self.program), "sha256": hashlib.sha256(self.program).hexdigest()}
+            header["program"] = header["program"] | about
         text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
         start = struct.pack("<8sII", b"TRTANYWH", self.version, len(text)) + text
-        return start + bytes(-len(start) % 64) + self.payload
+        rest = bytes(-len(self.payload) % 64) + self.program if "program" in header else b""
+        return start + bytes(-len(start) % 64) + self.payload + rest
 
     def split(self) -> tuple[dict, bytes]:
         """The index of an OpenVINO payload, and what follows it."""
@@ -102,7 +111,7 @@ class Engine:
 
     def with_index(self, index: object, rest: bytes) -> Engine:
         text = json.dumps(index).encode()
-        return Engine(self.header, struct.pack("<I", len(text)) + text + rest, self.version)
+        return Engine(self.header, struct.pack("<I", len(text)) + text + rest, self.version, self.program)
 
 
 def reseal(data: bytes) -> bytes:

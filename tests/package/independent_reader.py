@@ -19,10 +19,11 @@ SEAL = b"torch_tensorrt 1 sha256 "
 
 
 class Engine(NamedTuple):
-    """An engine as it stands in a file."""
+    """An engine as it stands in a file; program: what a portable one has behind its payload."""
 
     header: dict
     payload: bytes
+    program: bytes
 
 
 class Saved(NamedTuple):
@@ -45,12 +46,21 @@ def read_engine(data: bytes) -> Engine:
         raise FormatError("not an engine of format 1")
     header = json.loads(data[16 : 16 + length])
     start = -(-(16 + length) // 64) * 64
-    if set(header) != {"spec", "python", "torch", "payload_bytes", "sha256"} or any(data[16 + length : start]):
+    fields = {"spec", "python", "torch", "payload_bytes", "sha256"}
+    if set(header) - {"origin", "program"} != fields or any(data[16 + length : start]):
         raise FormatError("header or padding")
-    payload = data[start:]
+    end = start + header["payload_bytes"]
+    payload, program = data[start:end], b""
     if len(payload) != header["payload_bytes"] or hashlib.sha256(payload).hexdigest() != header["sha256"]:
         raise FormatError("payload")
-    return Engine(header, payload)
+    if "program" in header:
+        end = -(-end // 64) * 64
+        about, program = header["program"], data[end:]
+        if len(program) != about["bytes"] or hashlib.sha256(program).hexdigest() != about["sha256"]:
+            raise FormatError("program")
+    elif end != len(data):
+        raise FormatError("something behind the payload")
+    return Engine(header, payload, program)
 
 
 def read_saved(data: bytes) -> Saved:

@@ -224,7 +224,7 @@ def edit_header(data: bytes, dice: random.Random) -> bytes:
     header = json.loads(edit_json(json.dumps(engine.header).encode(), dice))
     if not isinstance(header, dict):
         header = {}
-    changed = Engine(header, engine.payload, dice.choice((1, 1, 1, 1, 0, 2, 2**32 - 1)))
+    changed = Engine(header, engine.payload, dice.choice((1, 1, 1, 1, 0, 2, 2**32 - 1)), engine.program)
     described = "spec" in header and dice.random() < 0.6
     return archive.with_engine(changed.write(hashed=dice.random() < 0.8), described=described).write(sealed=False)
 
@@ -234,14 +234,29 @@ def edit_payload(data: bytes, dice: random.Random) -> bytes:
     archive = Archive.read(data)
     engine = Engine.read(archive.engine)
     change = dice.choice((flip, splice, lambda old, _: truncate(old, dice)[0]))
-    return archive.with_engine(Engine(engine.header, change(engine.payload, dice)).write()).write(sealed=False)
+    if engine.program and dice.random() < 0.5:
+        changed = _rebuilt(Engine(engine.header, engine.payload, program=change(engine.program, dice)))
+    else:
+        changed = Engine(engine.header, change(engine.payload, dice), program=engine.program)
+    return archive.with_engine(changed.write()).write(sealed=False)
+
+
+def _rebuilt(engine: Engine) -> Engine:
+    """A portable engine whose payload is of a format that nobody reads: another is built from its program."""
+    engine.header["spec"]["format_version"] = 99
+    return engine
 
 
 def edit_inside(data: bytes, dice: random.Random) -> bytes:
-    """An OpenVINO payload's index or representation, or the archive in an eager payload, with right hashes all around."""
+    """An OpenVINO payload's index or representation, or the archive in an eager payload or behind a portable engine's, with right
+    hashes all around.
+    """
     archive = Archive.read(data)
     engine = Engine.read(archive.engine)
-    if engine.header["spec"]["backend"] == "openvino":
+    archives = (edit_json_member, edit_members, set_zip_fields, plant_pickle_inside)
+    if engine.program and dice.random() < 0.6:
+        changed = _rebuilt(Engine(engine.header, engine.payload, program=dice.choice(archives)(engine.program, dice)))
+    elif engine.header["spec"]["backend"] == "openvino":
         index, rest = engine.split()
         kind = dice.randrange(3)
         if kind < 2:
@@ -254,8 +269,7 @@ def edit_inside(data: bytes, dice: random.Random) -> bytes:
         if kind == 2 or dice.random() < 0.3:  # of another machine: compiled again from the representation
             changed.header["spec"]["target"] = "cpu;another;FP32"
     else:
-        inner = dice.choice((edit_json_member, edit_members, set_zip_fields, plant_pickle_inside))
-        changed = Engine(engine.header, inner(engine.payload, dice))
+        changed = Engine(engine.header, dice.choice(archives)(engine.payload, dice))
     return archive.with_engine(changed.write()).write(sealed=False)
 
 

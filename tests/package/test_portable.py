@@ -14,6 +14,7 @@ import torch_tensorrt
 from torch_tensorrt import engines
 from torch_tensorrt.contracts.backend import Support
 from torch_tensorrt.contracts.engine_bytes import decode, read_program
+from torch_tensorrt.engines.inductor import cxx, sdk
 from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
 
 X = torch.randn(3, 6)
@@ -138,3 +139,26 @@ def test_a_torchscript_file_can_be_portable_too(tmp_path: Path) -> None:
     torch_tensorrt.save(compiled, tmp_path / "net.ts", output_format="torchscript", inputs=[X], portable=True)
     found = torch_tensorrt.load(tmp_path / "net.ts")(X)
     torch.testing.assert_close(found["scores"], Net().eval()(X)["scores"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_native_code_for_another_processor_is_compiled_again_or_another_engine_is_built(
+    has_compiler: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if not engines.backend("inductor").available(torch.device("cpu")):
+        pytest.skip("no C++ compiler here")
+    target = sdk.target(torch.device("cpu"))
+    monkeypatch.setattr(sdk, "target", lambda device: f"{target} avx4096f")  # while it is built
+    file = saved("varying", engine="inductor")
+    monkeypatch.undo()
+    if not has_compiler:
+        monkeypatch.setattr(cxx, "_answers", lambda command: False)
+    caplog.set_level(logging.WARNING, logger="torch_tensorrt")
+    module = torch_tensorrt.load(file).module()
+    for rows in (1, 3, 8):
+        x = torch.randn(rows, 6)
+        torch.testing.assert_close(module(x), Net().eval()(x), rtol=1e-4, atol=1e-5)
+    assert "avx4096f" in caplog.text
+    told = "compiled again now" if has_compiler else "built again now with 'openvino'"
+    assert told in caplog.text

@@ -150,3 +150,25 @@ def test_a_size_of_what_is_inside_an_engine_only_is_read_inside() -> None:
     assert len(partition.inputs) == 1
     assert len(partition.outputs) == 1
     torch.testing.assert_close(partition.module(*call), (Doubled()(*call),))
+
+
+@pytest.mark.parametrize("name", ["aten.hardshrink", "aten.hardshrink.default", "aten.max_pool2d"])
+def test_an_operator_that_is_kept_in_pytorch_is_not_taken_apart_first(name: str) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(2), nn.Hardshrink()).eval()
+    compiled = torch_tensorrt.compile(
+        model, inputs=[torch.randn(1, 3, 8, 8)], min_block_size=1, engine="eager", torch_executed_ops={name}
+    )
+    (why,) = compiled.plan.refusals.values()
+    assert "listed in torch_executed_ops" in why
+    x = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+@pytest.mark.parametrize(
+    ("option", "name"), [("torch_executed_ops", "aten.tanh"), ("torch_executed_modules", "Absent")]
+)
+def test_a_name_that_stands_for_nothing_in_the_model_is_warned_about(
+    option: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch_tensorrt.compile(nn.ReLU(), inputs=[torch.randn(2, 3)], min_block_size=1, engine="eager", **{option: {name}})
+    assert f"{option} lists {name!r}, which is nowhere" in caplog.text

@@ -80,6 +80,24 @@ def test_a_refitted_module_gives_what_a_fresh_compilation_gives_bit_for_bit(
         torch.testing.assert_close(first_result(module, x), first_result(old.module(), x))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_native_code_takes_other_weights_before_and_after_it_was_saved(dynamic: bool) -> None:
+    if not torch_tensorrt.engines.backend("inductor").available(torch.device("cpu")):
+        pytest.skip("no C++ compiler here")
+    old, new = (program(Everything(seed), dynamic=dynamic) for seed in (0, 1))
+    module = compiled(old, "inductor")
+    refitted = refit_module_weights(module, new, verify_output=True)
+    loaded = saved_and_loaded(module, retrace=False)
+    again = saved_and_loaded(refit_module_weights(loaded, new), retrace=False)
+    for batch in (1, 2, 5) if dynamic else (2,):
+        x = X[:1].repeat(batch, 1, 1, 1)
+        expected = first_result(new.module(), x)
+        for found in (refitted, refit_module_weights(loaded.module(), new), again.module()):
+            torch.testing.assert_close(first_result(found, x), expected)
+        torch.testing.assert_close(first_result(module, x), first_result(old.module(), x))
+
+
 @pytest.mark.parametrize(
     "kept", [{"aten.linear", "aten.addmm"}, {"aten.addmm", "aten.convolution"}, {"aten.relu", "aten.mm", "aten.mean"}]
 )

@@ -117,10 +117,28 @@ def test_the_coverage_command_shows_and_writes_a_table_that_says_how_it_was_made
     assert re.search(r"\| mlp \| 5 / 5 \| 1 \| \d\.\de-\d\d \| 5 / 5 \| 1 \| \d\.\de-\d\d \|", text), text
 
 
+def test_the_coverage_page_has_tensorrt_engines_and_the_operators_that_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    zoo, page, names = tmp_path / "zoo.py", tmp_path / "coverage.md", tmp_path / "names.txt"
+    zoo.write_text(SMALL_ZOO)
+    names.write_text("# two of them\naten.relu.default\naten.matmul\noperator.add\naten.rand.default\n")
+    options = ["--engine", "eager", "--tensorrt", "sm_89", "--operators", str(names), "--write", str(page)]
+    done = CliRunner().invoke(main, ["coverage", "--zoo", str(zoo), *options])
+    assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert re.search(r"\| mlp \|.*\| 5 / 5 \| 5 / 5 \|  \|", text), text
+    assert "TensorRT-RTX, static | dynamic" in text
+    assert "\n3 of the 4 operators" in text
+    assert re.findall(r"^\| `(.+?)` \| (.+) \|$", text, re.MULTILINE)[0][0] == "aten.rand.default"
+    assert f"--tensorrt sm_89 --operators {names}" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "--zoo FILE"),
+        (["--model", "a:b", "--zoo", "c.py", "--operators", "d"], "one of"),
+        (["--zoo", str(Path(__file__).with_name("models.py")), "--operators", "nowhere.txt"], "nowhere.txt"),
         (["--zoo", "nowhere.py"], "nowhere.py"),
         (["--zoo", str(Path(__file__).with_name("networks.py"))], "no ROWS"),
         (["--model", "torch"], "module:function"),

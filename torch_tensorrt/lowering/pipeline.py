@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.passes import LoweringPass
 from torch_tensorrt.lowering.decomposing import decompose_nodes
-from torch_tensorrt.lowering.decompositions import decomposition_table
+from torch_tensorrt.lowering.decompositions import decomposition_table, operators_named
 from torch_tensorrt.lowering.passes.cast_precision import cast_precision
 from torch_tensorrt.lowering.passes.fold_batch_norm import fold_batch_norm
 from torch_tensorrt.lowering.passes.fold_constants import fold_constants
@@ -48,8 +48,11 @@ def lower(program: ExportedProgram, backend: EngineBackend, settings: Compilatio
 
 
 def decompose(program: ExportedProgram, backend: EngineBackend, settings: CompilationSettings) -> fx.GraphModule:
-    """The program in core ATen, plus what the backend wants whole, with the program's own weights as attributes."""
-    table = decomposition_table(backend.keep_whole(settings))
+    """The program in core ATen, with the program's own weights as attributes.
+
+    What the backend wants whole stays whole, and so does what `torch_executed_ops` lists: in parts it would not be found again.
+    """
+    table = decomposition_table(backend.keep_whole(settings) | operators_named(settings.torch_executed_ops))
     graph_module = decompose_nodes(program, table)
     if graph_module is None:
         whole = program.run_decompositions(table).module(check_guards=False)

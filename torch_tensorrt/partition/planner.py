@@ -10,11 +10,14 @@ from torch import fx
 
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.partition import Group, Plan
+from torch_tensorrt.observe.log import logger
 from torch_tensorrt.partition.grouping import group_nodes
 from torch_tensorrt.partition.nodes import describe, is_operation, is_write
-from torch_tensorrt.partition.refusal import KEEP_IN_TORCH, common_refusal
+from torch_tensorrt.partition.refusal import KEEP_IN_TORCH, common_refusal, forced_names
 from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
+
+_log = logger("partition")
 
 
 def plan(
@@ -30,6 +33,7 @@ def plan(
     `reason` says why this backend was chosen; it is part of the report.
     """
     operations = [node for node in graph_module.graph.nodes if is_operation(node) and KEEP_IN_TORCH not in node.meta]
+    _warn_of_unmatched(graph_module, settings)
     refusals = {node.name: why for node in operations if (why := _refusal(node, backend, settings, device))}
     supported = [node for node in operations if node.name not in refusals]
     groups: list[Group] = []
@@ -59,6 +63,17 @@ def require_everything_in_engines(plan: Plan) -> None:
         f"require_full_compilation=True, but {len(plan.refusals)} of {plan.total} operations can't go into a {plan.backend!r} "
         f"engine:\n{rows}\nCompile with require_full_compilation=False to run these in PyTorch."
     )
+
+
+def _warn_of_unmatched(graph_module: fx.GraphModule, settings: CompilationSettings) -> None:
+    """Names in options that stand for nothing in the graph: what they should keep in PyTorch may run in an engine."""
+    matched = {name for node in graph_module.graph.nodes for name in forced_names(node, settings)}
+    for option in ("torch_executed_ops", "torch_executed_modules"):
+        for name in sorted(getattr(settings, option) - matched):
+            _log.warning(
+                "%s lists %r, which is nowhere in the lowered model, so that it has no effect. dryrun=True shows what there is.",
+                option, name,
+            )  # fmt: skip
 
 
 def _refusal(node: fx.Node, backend: EngineBackend, settings: CompilationSettings, device: torch.device) -> str:

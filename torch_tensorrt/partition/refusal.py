@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import fx
 from torch._ops import OpOverload
@@ -21,14 +23,29 @@ def common_refusal(node: fx.Node, settings: CompilationSettings, device: torch.d
     return _forced(node, settings) or _control_flow(node) or _data_dependent(node) or _values(node, device)
 
 
-def _forced(node: fx.Node, settings: CompilationSettings) -> str:
+def forced_names(node: fx.Node, settings: CompilationSettings) -> set[str]:
+    """Which names in torch_executed_ops and torch_executed_modules stand for `node`."""
+    found: set[str] = set()
     if isinstance(node.target, OpOverload):
-        names = {str(node.target), str(node.target.overloadpacket)}
-        if names & settings.torch_executed_ops:
-            return f"{node.target} is listed in torch_executed_ops"
+        found |= {str(node.target), str(node.target.overloadpacket)} & settings.torch_executed_ops
+    if settings.torch_executed_modules:
+        for _, names in _modules_of(node):
+            found |= names & settings.torch_executed_modules
+    return found
+
+
+def _modules_of(node: fx.Node) -> Iterator[tuple[str, set[str]]]:
+    """The path of each module that the node belongs to, and what it may be called: path, class, name of the class."""
     for path, module_type in (node.meta.get("nn_module_stack") or {}).values():
         name = module_type if isinstance(module_type, str) else f"{module_type.__module__}.{module_type.__qualname__}"
-        found = {path, name, name.rpartition(".")[2]} & settings.torch_executed_modules
+        yield path, {path, name, name.rpartition(".")[2]}
+
+
+def _forced(node: fx.Node, settings: CompilationSettings) -> str:
+    if isinstance(node.target, OpOverload) and forced_names(node, settings) & settings.torch_executed_ops:
+        return f"{node.target} is listed in torch_executed_ops"
+    for path, names in _modules_of(node):
+        found = names & settings.torch_executed_modules
         if found:
             return f"it belongs to module {path or '(root)'!r}, listed in torch_executed_modules as {found.pop()!r}"
     return ""

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -53,11 +53,15 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ModelCoverage:
-    """One model: compiled for one batch size, and for a range of them (None when the sizes can't vary)."""
+    """One model: compiled for one batch size, and for a range of them (None when the sizes can't vary).
+
+    converted: the same as TensorRT-RTX engines, which are built and not run; None when nobody asked.
+    """
 
     name: str
     static: Measurement
     dynamic: Measurement | None
+    converted: tuple[Measurement, Measurement | None] | None = None  # both, for a GPU that need not be here
 
     @property
     def is_whole(self) -> bool:
@@ -166,20 +170,31 @@ def _tensors(tree: object) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def measure_row(row: ModelRow, engine: str) -> ModelCoverage:
-    """Compiles a row for one batch size and for a range, and compares both with PyTorch on fresh inputs."""
+def measure_row(row: ModelRow, engine: str, target: str | None = None) -> ModelCoverage:
+    """Compiles a row for one batch size and for a range, and compares both with PyTorch on fresh inputs.
+
+    With a `target` ("sm_89"), both are also built as TensorRT-RTX engines for it.
+    """
     model = row.build()
     torch.manual_seed(1)
-    static = _measure(model, row.sample(BATCH), [row.sample(BATCH) for _ in range(2)], engine)
+    static = _measure(model, row.sample(BATCH), [row.sample(BATCH) for _ in range(2)], {"engine": engine})
     ranged = dynamic_inputs(row.sample)
-    dynamic = None if ranged is None else _measure(model, ranged, [row.sample(batch) for batch in (1, 3, 4, 8)], engine)
-    return ModelCoverage(row.name, static, dynamic)
+    calls = [row.sample(batch) for batch in (1, 3, 4, 8)]
+    dynamic = None if ranged is None else _measure(model, ranged, calls, {"engine": engine})
+    if target is None:
+        return ModelCoverage(row.name, static, dynamic)
+    options = {"engine": "tensorrt_rtx", "device": target}
+    both = [inputs and _measure(model, inputs, (), options) for inputs in (row.sample(BATCH), ranged)]
+    assert both[0] is not None
+    return ModelCoverage(row.name, static, dynamic, (both[0], both[1]))
 
 
-def _measure(model: nn.Module, described: Arguments, calls: Sequence[Arguments], engine: str) -> Measurement:
+def _measure(
+    model: nn.Module, described: Arguments, calls: Sequence[Arguments], options: Mapping[str, str]
+) -> Measurement:
     inputs, keywords = described
     try:
-        compiled = torch_tensorrt.compile(model, arg_inputs=list(inputs), kwarg_inputs=keywords or None, engine=engine)
+        compiled = torch_tensorrt.compile(model, arg_inputs=list(inputs), kwarg_inputs=keywords or None, **options)
         with torch.no_grad():
             errors = [relative_error(compiled(*args, **kwargs), model(*args, **kwargs)) for args, kwargs in calls]
     except torch_tensorrt.TorchTensorRTError as error:
@@ -192,7 +207,7 @@ def _measure(model: nn.Module, described: Arguments, calls: Sequence[Arguments],
     refusals = tuple(
         (plan.operators.get(name, name).split(" at ")[0], reason) for name, reason in plan.refusals.items()
     )
-    return Measurement(plan.in_engines, plan.total, len(plan.groups), refusals, max(errors))
+    return Measurement(plan.in_engines, plan.total, len(plan.groups), refusals, max(errors, default=None))
 
 
 def count_whole(results: Sequence[ModelCoverage]) -> str:
@@ -202,15 +217,21 @@ def count_whole(results: Sequence[ModelCoverage]) -> str:
 
 def reasons(result: ModelCoverage) -> Iterator[str]:
     """`aten.nonzero.default (2): why` for each operator left in PyTorch, and what failed."""
+    yield from _reasons(result.static, result.dynamic)
+    if result.converted is not None:
+        yield from (f"TensorRT-RTX: {reason}" for reason in _reasons(*result.converted))
+
+
+def _reasons(static: Measurement, dynamic: Measurement | None) -> Iterator[str]:
     found: dict[tuple[str, str], int] = {}
-    for run in (result.static, result.dynamic):
+    for run in (static, dynamic):
         counts: dict[tuple[str, str], int] = {}
         for refusal in run.refusals if run else ():
             counts[refusal] = counts.get(refusal, 0) + 1
         found.update({key: max(count, found.get(key, 0)) for key, count in counts.items()})
     for (operator, reason), count in found.items():
         yield f"{operator} ({count}): {reason}"
-    for when, run in (("static", result.static), ("dynamic", result.dynamic)):
+    for when, run in (("static", static), ("dynamic", dynamic)):
         if run and run.failure:
             yield f"{when}: {run.failure}"
 
@@ -219,12 +240,23 @@ def cells(run: Measurement | None) -> tuple[str, str, str]:
     """Nodes in engines / total, engines, relative error, as text."""
     if run is None:
         return "-", "-", "-"
-    if run.error is None:
+    if run.failure:
         return "failed", "-", "-"
-    return f"{run.in_engines} / {run.total}", str(run.engines), f"{run.error:.1e}"
+    return f"{run.in_engines} / {run.total}", str(run.engines), "-" if run.error is None else f"{run.error:.1e}"
 
 
-def markdown(results: Sequence[ModelCoverage], command: str) -> str:
+def converted_cells(result: ModelCoverage) -> tuple[str, str]:
+    """Nodes converted to TensorRT-RTX / total, with the number of engines where it is not 1; static and dynamic."""
+
+    def shown(run: Measurement | None) -> str:
+        nodes, engines, _ = cells(run)
+        return nodes if engines in {"1", "-"} else f"{nodes} in {engines}"
+
+    static, dynamic = result.converted or (None, None)
+    return shown(static), shown(dynamic)
+
+
+def markdown(results: Sequence[ModelCoverage], command: str, target: str | None = None) -> str:
     """The results as a Markdown page that begins with the command that made it."""
     lines = [
         "# Coverage",
@@ -235,13 +267,24 @@ def markdown(results: Sequence[ModelCoverage], command: str) -> str:
         f"over fresh random inputs; static batch {BATCH}, dynamic batch {BATCHES[0]} to {BATCHES[2]}.",
         f"torch {torch.__version__}, float32.",
         "",
-        "| model | nodes, static | engines | error | nodes, dynamic | engines | error | left in PyTorch, and why |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
+    titles = ["model", "nodes, static", "engines", "error", "nodes, dynamic", "engines", "error"]
+    if target is not None:
+        lines += [
+            f"TensorRT-RTX: operations in engines that its SDK built for {target} here, without a GPU; none has been run.",
+            "",
+        ]
+        titles += ["TensorRT-RTX, static", "dynamic"]
+    lines += [_row([*titles, "left in PyTorch, and why"]), _row(["---"] * (len(titles) + 1))]
     for result in results:
-        why = "<br>".join(text.replace("|", "\\|") for text in reasons(result))
-        lines.append("| " + " | ".join([result.name, *cells(result.static), *cells(result.dynamic), why]) + " |")
+        more = () if target is None else converted_cells(result)
+        why = "<br>".join(reasons(result))
+        lines.append(_row([result.name, *cells(result.static), *cells(result.dynamic), *more, why]))
     return "\n".join(lines) + "\n"
+
+
+def _row(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
 
 
 def write_text(path: str, text: str) -> None:

@@ -111,8 +111,13 @@ class InductorBackend(EngineBackend):
         return InductorEngine(spec, Payload(package, archive, weights, choices, input_formats(partition)))
 
     def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
-        """The engine from its bytes. Code from them is loaded when it is first run, and not before."""
-        return InductorEngine(spec, read_payload(blob, len(spec.inputs)))
+        """The engine from its bytes. Code from them is loaded when it is first run, and not before.
+
+        Raises EngineNotRunnable when it is for another processor and there is no compiler: a portable file has more to offer.
+        """
+        engine = InductorEngine(spec, read_payload(blob, len(spec.inputs)))
+        engine.check_fits()
+        return engine
 
 
 def _choices(partition: Partition, settings: CompilationSettings) -> sdk.Choices:

@@ -90,19 +90,29 @@ class InductorEngine(Engine):
             ) from error
         return _Loaded(loader, weights)
 
-    def _fit(self, device: torch.device) -> None:
-        """Compiles the program again when the code was made by another PyTorch or for another machine."""
-        here = f"{sdk.target(device)!r} with PyTorch {torch.__version__}"
+    def check_fits(self) -> None:
+        """Raises EngineNotRunnable where the code is for another processor and nothing can compile it again."""
+        if not self._on_gpu:
+            self._needed_compiler(_CPU)
+
+    def _needed_compiler(self, device: torch.device) -> str:
+        """What compiles the program again where the code is another PyTorch's or another machine's; "" where the code fits."""
         same_torch = self.spec.versions.get("torch") == torch.__version__
         if same_torch and sdk.runs_on(self.spec.target, device):
-            return
+            return ""
         try:
-            command = compiler()
+            return compiler()
         except EngineNotRunnable as error:
             raise EngineNotRunnable(
-                f"Engine {self.spec.name!r} was built for {_built(self.spec)}; this is {here}. It could be compiled again here, "
-                f"but: {error} Or save the model again on a machine like this one."
+                f"Engine {self.spec.name!r} was built for {_built(self.spec)}; this is {_here(device)}. It could be compiled again "
+                f"here, but: {error} Or save the model again on a machine like this one."
             ) from error
+
+    def _fit(self, device: torch.device) -> None:
+        """Compiles the program again when the code was made by another PyTorch or for another machine."""
+        command, here = self._needed_compiler(device), _here(device)
+        if not command:
+            return
         _log.warning(
             "Engine %r was built for %s; this is %s. It is compiled again now, with %s; save it here to load it fast.",
             self.spec.name, _built(self.spec), here, command,
@@ -159,6 +169,10 @@ class InductorEngine(Engine):
 
 
 _CPU = torch.device("cpu")
+
+
+def _here(device: torch.device) -> str:
+    return f"{sdk.target(device)!r} with PyTorch {torch.__version__}"
 
 
 def _built(spec: EngineSpec) -> str:

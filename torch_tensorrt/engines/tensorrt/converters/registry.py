@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 from torch.fx.experimental.symbolic_shapes import has_free_symbols
 from torch.utils._pytree import tree_map
 
-from torch_tensorrt.engines.tensorrt.converters.sizes import size_refusal
+from torch_tensorrt.engines.tensorrt.converters.sizes import size_functions, size_refusal
 from torch_tensorrt.engines.tensorrt.net import Net
 from torch_tensorrt.engines.tensorrt.promotion import tensor_values
 from torch_tensorrt.engines.tensorrt.sdk import ITensor
@@ -154,6 +154,15 @@ class ConverterRegistry:
     def operators(self) -> tuple[object, ...]:
         """All operators that have a converter (those of packages that need not be installed: their names)."""
         return tuple(self._rows)
+
+    def why_not(self, name: str) -> str:
+        """Why an operator or a function of sizes, by name ("aten.rand.default", "operator.add"), has no converter; "": it has.
+
+        A name without an overload ("aten.matmul") means its default.
+        """
+        if any(found in (name, f"{name}.default") for found in (*map(str, self._rows), *size_functions())):
+            return ""
+        return self._refused.get(name, "there is no converter for it")
 
     def refused(self) -> Mapping[str, str]:
         """The names of operators that never get a converter, with the reason."""
