@@ -45,7 +45,7 @@ LEVELS = {
 # Lines per room (files and folders below torch_tensorrt/). Raise a figure only with the reason in the commit message.
 BUDGETS = {
     "__init__.py _compile.py __main__.py": 350,
-    "compiler.py": 200,
+    "compiler.py": 220,  # design 200: also compiles the graphs that torch.compile hands over
     "engine_choice.py raw_engine.py": 300,  # not in the design: which engine, and engines for other programs (issue 4)
     "spec": 1700,  # design 900: the checks and normal forms of option values and Inputs are half of it; several ranges
     "contracts": 750,
@@ -63,7 +63,7 @@ BUDGETS = {
     "package": 3000,  # design 700: three formats, and files are screened, inspected and described here
     "refitting": 550,  # issue 3: weights that change; the graphs are compared in words here
     "caching": 1250,  # not in the design: key, format, folder and hook of the engine cache; whole programs in it
-    "dynamo": 350,  # design 300: raw engines and files for Windows have their documented doors here
+    "dynamo": 1050,  # design 300: raw engines and files for Windows; the backend of torch.compile (weights, gradients)
     "ts": 400,
     "fx": 300,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch_tensorrt import dynamo, logging, runtime
 from torch_tensorrt._compile import compile, convert_method_to_trt_engine, cross_compile_for_windows
 from torch_tensorrt.dynamo._compiler import load_cross_compiled_exported_program
+from torch_tensorrt.dynamo.backend import torch_compile
+from torch_tensorrt.dynamo.backend.registration import register_backends
 from torch_tensorrt.package.inspecting import EngineReport, FileReport, inspect_file
 from torch_tensorrt.package.loading import load
 from torch_tensorrt.package.saving import save
@@ -54,4 +56,7 @@ __all__ = [
     "memory_format",
     "runtime",
     "save",
+    "torch_compile",
 ]
+
+register_backends()  # the names that torch.compile(backend=...) knows us by

@@ -5,60 +5,123 @@ from __future__ import annotations
 import copy
 import os
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias, overload
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from torch_tensorrt import fx
 from torch_tensorrt.compiler import compile_model
 from torch_tensorrt.dynamo._compiler import (
     convert_exported_program_to_serialized_trt_engine,
     save_cross_compiled_exported_program,
 )
 from torch_tensorrt.dynamo._compiler import cross_compile_for_windows as compile_for_windows
+from torch_tensorrt.dynamo.backend import torch_compile
+from torch_tensorrt.observe.log import logger
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
+from torch_tensorrt.trace.call_inputs import collect_inputs
 
-_HERE = ("default", "dynamo")
-_LATER = ("ts", "torchscript", "fx", "torch_compile")
+Model: TypeAlias = "nn.Module | ExportedProgram | torch.jit.ScriptModule | torch.jit.ScriptFunction[..., object]"
+_SCRIPTS = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
+# `ir` -> the door that it names, and what that takes.
+_DOORS = {
+    "default": "dynamo",
+    "dynamo": "dynamo",
+    "ts": "ts",
+    "torchscript": "ts",
+    "fx": "fx",
+    "torch_compile": "torch_compile",
+}
+_TAKES = {
+    "dynamo": "an nn.Module, GraphModule or ExportedProgram",
+    "ts": "a ScriptModule, ScriptFunction or nn.Module",
+    "fx": "an nn.Module or GraphModule",
+    "torch_compile": "an nn.Module or GraphModule",
+}
+_log = logger("compile")
+
+
+@overload
+def compile(
+    module: torch.jit.ScriptModule, ir: Literal["default"] = ..., inputs: object = ..., **kwargs: object
+) -> torch.jit.ScriptModule: ...
+
+
+@overload
+def compile(
+    module: nn.Module | ExportedProgram,
+    ir: Literal["default", "dynamo", "fx"] = ...,
+    inputs: object = ...,
+    arg_inputs: object = ...,
+    kwarg_inputs: Mapping[str, object] | None = ...,
+    enabled_precisions: object = ...,
+    **kwargs: object,
+) -> CompiledModule: ...
+
+
+@overload
+def compile(module: Model, ir: str, inputs: object = ..., **kwargs: object) -> Callable[..., object]: ...
 
 
 def compile(
-    module: nn.Module | ExportedProgram,
+    module: Model,
     ir: str = "default",
     inputs: object = None,
     arg_inputs: object = None,
     kwarg_inputs: Mapping[str, object] | None = None,
     enabled_precisions: object = None,
     **kwargs: object,
-) -> CompiledModule:
+) -> Callable[..., object]:
     """Compiles `module` for inference.
 
     Args:
-        module: an nn.Module, fx.GraphModule or ExportedProgram.
-        ir: "default" or "dynamo" (the same here).
+        module: an nn.Module, fx.GraphModule, ExportedProgram, ScriptModule or ScriptFunction.
+        ir: "dynamo" traces the module (nn.Module, GraphModule) or takes its program (ExportedProgram). "ts" or "torchscript" gives a
+            ScriptModule, of a ScriptModule, ScriptFunction or nn.Module. "torch_compile" is `torch_tensorrt.torch_compile`: nothing
+            is compiled before the result is called, and `inputs` aren't used. "fx" is deprecated. "default" is "dynamo", and
+            "ts" with a warning for a ScriptModule.
         inputs: one entry per positional argument: torch_tensorrt.Input, example tensor, shape, scalar or a nest of these.
         arg_inputs: the same under its other documented name.
         kwarg_inputs: keyword arguments by name.
         enabled_precisions: dtypes that engines may compute in; default: the model's own.
-        **kwargs: the options of `torch_tensorrt.dynamo.CompilationSettings`, each documented there.
+        **kwargs: the options of `torch_tensorrt.dynamo.CompilationSettings`, each documented there, and those of the other doors.
 
     Returns:
-        A CompiledModule (an fx.GraphModule) that is called like `module`, with a `plan` that says what runs where.
+        A CompiledModule (an fx.GraphModule) that is called like `module`, with a `plan` that says what runs where. A ScriptModule for
+        ir="ts", what torch.compile gives for ir="torch_compile".
 
     Raises:
         InputError: an argument or option is not acceptable. UnsupportedError: the model can't be traced, or
         require_full_compilation found operations that no engine takes. BuildError: the engine's SDK refused a partition.
     """
-    _check(module, ir)
+    door = _door(module, ir)
     if enabled_precisions is not None:
         kwargs["enabled_precisions"] = enabled_precisions
-    return compile_model(module, inputs, arg_inputs, kwarg_inputs, kwargs)
+    if door == "torch_compile":
+        assert isinstance(module, nn.Module)
+        return torch_compile(module, **kwargs)  # type: ignore[arg-type]
+    if door == "dynamo":
+        assert isinstance(module, (nn.Module, ExportedProgram))
+        return compile_model(module, inputs, arg_inputs, kwarg_inputs, kwargs)
+    given = _positional(door, inputs, arg_inputs, kwarg_inputs)
+    if door == "fx":
+        assert isinstance(module, nn.Module)
+        # The documented meaning through this door: the sizes are those of the inputs, and the dtypes the model's.
+        documented = {
+            "explicit_batch_dimension": True,
+            "dynamic_batch": False,
+            "lower_precision": fx.LowerPrecision.FP32,
+        }
+        return fx.compile(module, given, **{**documented, **kwargs})
+    raise UnsupportedError("ir='ts' is not built yet in this version; use ir='dynamo'.")
 
 
 def convert_method_to_trt_engine(
-    module: nn.Module | ExportedProgram,
+    module: Model,
     method_name: str = "forward",
     inputs: object = None,
     arg_inputs: object = None,
@@ -70,21 +133,27 @@ def convert_method_to_trt_engine(
     """One method of `module` as one engine, in exactly the bytes that the engine's SDK reads.
 
     Args:
-        module: an nn.Module, fx.GraphModule or ExportedProgram (whose only method is forward).
+        module: an nn.Module, fx.GraphModule or ExportedProgram (whose only method is forward); for "ts" also a ScriptModule.
         method_name: the method; its arguments name the engine's inputs.
         inputs: as for `compile`, of that method.
         arg_inputs: the same as inputs.
         kwarg_inputs: keyword arguments by name.
-        ir: "default" or "dynamo".
+        ir: "dynamo", "ts" (or "torchscript"), or "default" as for `compile`.
         enabled_precisions: as for `compile`.
-        **kwargs: as for `torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine`, which this calls.
+        **kwargs: as for `torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine`, or for
+            `torch_tensorrt.ts.convert_method_to_trt_engine`, which this calls.
 
     Raises:
         UnsupportedError: listing everything that the engine can't take. InputError, BuildError: as `compile` does.
     """
-    _check(module, ir)
+    door = _door(module, ir)
     if enabled_precisions is not None:
         kwargs["enabled_precisions"] = enabled_precisions
+    if door == "ts":
+        raise UnsupportedError("ir='ts' is not built yet in this version; use ir='dynamo'.")
+    if door != "dynamo":
+        raise UnsupportedError(f"ir={ir!r} gives no raw engines; leave `ir` out, or use ir='dynamo' or ir='ts'.")
+    assert isinstance(module, (nn.Module, ExportedProgram))
     return convert_exported_program_to_serialized_trt_engine(
         _with_forward(module, method_name),
         inputs,
@@ -117,24 +186,39 @@ def cross_compile_for_windows(
     Raises:
         UnsupportedError: this is not Linux x86-64, or the engine runs only where it is built. Else as `compile` and `save`.
     """
-    _check(module, "dynamo")
+    _door(module, "dynamo")
     if enabled_precisions is not None:
         kwargs["enabled_precisions"] = enabled_precisions
     compiled = compile_for_windows(module, inputs, arg_inputs=arg_inputs, kwarg_inputs=kwarg_inputs, **kwargs)
     save_cross_compiled_exported_program(compiled, file_path)
 
 
-def _check(module: object, ir: str) -> None:
-    if ir in _LATER:
-        raise UnsupportedError(
-            f"ir={ir!r} is not built yet in this version; use ir='dynamo' with the nn.Module or an ExportedProgram."
+def _door(module: object, ir: str) -> str:
+    """Which door `ir` names for this kind of module. Raises InputError when it is unknown, or takes no such module."""
+    if ir not in _DOORS:
+        raise InputError(f"ir={ir!r} is not known; the known ones are {', '.join(_DOORS)}.")
+    door, script = _DOORS[ir], isinstance(module, _SCRIPTS)
+    if script and ir == "default":
+        _log.warning(
+            "The module is a %s, so it is compiled with ir='ts'; say ir='ts' yourself to silence this warning.",
+            type(module).__name__,
         )
-    if ir not in _HERE:
-        raise InputError(f"ir={ir!r} is not known; the known ones are {', '.join((*_HERE, *_LATER))}.")
-    if isinstance(module, torch.jit.ScriptModule):
-        raise UnsupportedError(
-            "A ScriptModule can't be compiled in this version; pass the nn.Module that it was made from."
-        )
+        return "ts"
+    program = isinstance(module, ExportedProgram)
+    takes = door == "ts" if script else door == "dynamo" if program else isinstance(module, nn.Module)
+    if not takes:
+        hint = "use ir='ts'" if script else "leave `ir` out, or pass its .module()" if program else "pass one of these"
+        raise InputError(f"ir={ir!r} takes {_TAKES[door]}, not a {type(module).__name__}; {hint}.")
+    return door
+
+
+def _positional(
+    door: str, inputs: object, arg_inputs: object, kwarg_inputs: Mapping[str, object] | None
+) -> list[object]:
+    """The inputs of a door that knows positional ones only."""
+    if kwarg_inputs:
+        raise InputError(f"ir={door!r} takes positional inputs only; give all in inputs=[...], or use ir='dynamo'.")
+    return [*collect_inputs(inputs, arg_inputs).args]
 
 
 def _with_forward(module: nn.Module | ExportedProgram, method_name: str) -> nn.Module | ExportedProgram:

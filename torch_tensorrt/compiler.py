@@ -9,14 +9,14 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import fx, nn
 from torch.export import ExportedProgram
 
 from torch_tensorrt.caching.programs import ProgramPlace, program_place
 from torch_tensorrt.caching.reuse import Place, place_for
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.partition import Partition, Plan
-from torch_tensorrt.engine_choice import choose_backend
+from torch_tensorrt.engine_choice import Choice, choose_backend
 from torch_tensorrt.lowering.pipeline import decompose, lower, lower_decomposed
 from torch_tensorrt.observe.log import AtLevel, logger, warn_once
 from torch_tensorrt.observe.progress import progress
@@ -123,6 +123,29 @@ def _compile_program(job: _Job, place: ProgramPlace | None) -> CompiledModule:
     return compiled
 
 
+def compile_graph(
+    graph: fx.GraphModule, choice: Choice, ranges: Mapping[str, SymbolRange], settings: CompilationSettings
+) -> tuple[fx.GraphModule, Plan]:
+    """What runs in place of `graph`, a functional graph in core ATen with the weights as attributes, and the plan.
+
+    `ranges`: of the symbols in its sizes. Raises what `compile_model` raises.
+    """
+    start, (backend, device, reason) = time.perf_counter(), choice
+    lowered = lower_decomposed(graph, backend, settings)
+    planned = plan(lowered, backend, settings, device=device, reason=reason)
+    if settings.require_full_compilation:
+        require_everything_in_engines(planned)
+    if settings.dryrun:
+        print(planned)
+        return lowered, planned
+    pieces = cut(lowered, planned, ranges)
+    places = {call.attribute: place_for(call.partition, backend, settings) for call in pieces.calls}
+    for piece, (constant, spec) in zip(pieces.calls, _build_all(pieces, places, backend, settings), strict=True):
+        pieces.install(piece, constant, spec)
+    _summarise(planned, time.perf_counter() - start, "The option dryrun=True prints all.")
+    return pieces.outer, planned
+
+
 def _pieces_again(job: _Job) -> Mapping[str, Partition]:
     """What the engines of a compilation that was taken from the cache were built from."""
     lowered = lower(job.program, job.backend, job.settings)
@@ -166,7 +189,7 @@ def _described(partition: Partition) -> str:
     return f"({takes}) -> ({gives})"
 
 
-def _summarise(planned: Plan, seconds: float) -> None:
+def _summarise(planned: Plan, seconds: float, more: str = "print(compiled.plan) lists all.") -> None:
     """One line; a warning when something stays in PyTorch, so that no fallback goes unseen."""
     line = (
         f"{planned.in_engines} of {planned.total} operations in {len(planned.groups)} {planned.backend} engine(s), "
@@ -176,5 +199,5 @@ def _summarise(planned: Plan, seconds: float) -> None:
         _log.info("%s", line)
         return
     shown = [f"{name}: {why}" for name, why in list(planned.refusals.items())[:3]]
-    more = f" and {len(planned.refusals) - 3} more" if len(planned.refusals) > 3 else ""
-    _log.warning("%s; in PyTorch: %s%s. print(compiled.plan) lists all.", line, "; ".join(shown), more)
+    others = f" and {len(planned.refusals) - 3} more" if len(planned.refusals) > 3 else ""
+    _log.warning("%s; in PyTorch: %s%s. %s", line, "; ".join(shown), others, more)

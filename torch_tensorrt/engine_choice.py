@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch.export import ExportedProgram
@@ -15,18 +16,22 @@ from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 
 NVIDIA = ("tensorrt", "tensorrt_rtx")  # what a request for a TensorRT engine means, the first that is here
+Choice: TypeAlias = tuple[EngineBackend, torch.device, str]  # backend, device that it builds for, why it was chosen
 _AUTOMATIC = {"cpu": "openvino", "cuda": "inductor"}  # device of the inputs -> engine="auto"
 
 
-def choose_backend(
-    program: ExportedProgram, settings: CompilationSettings, preferred: Sequence[str] = ()
-) -> tuple[EngineBackend, torch.device, str]:
+def choose_backend(program: ExportedProgram, settings: CompilationSettings, preferred: Sequence[str] = ()) -> Choice:
     """The backend, the device that it builds for, and why it was chosen. `preferred`: what "auto" takes instead, in this order.
 
     Raises InputError when the engine that was asked for is not available for the device, UnsupportedError when its engines don't
     run on Windows and are to.
     """
-    device = settings.device.torch_device() if settings.device is not None else _device_of(program)
+    return choose_backend_for(_device_of(program), settings, preferred)
+
+
+def choose_backend_for(inputs: torch.device, settings: CompilationSettings, preferred: Sequence[str] = ()) -> Choice:
+    """The same for a program whose tensors are on the device `inputs`."""
+    device = settings.device.torch_device() if settings.device is not None else inputs
     capabilities = settings.device.compute_capabilities if settings.device is not None else ()
     name, reason = settings.engine, "engine= asked for it"
     if name == "auto" and os.environ.get("TORCH_TENSORRT_ENGINE"):
@@ -44,7 +49,7 @@ def choose_backend(
         name, reason = _AUTOMATIC[device.type], f"the inputs are on {device.type}"
     backend = engines.backend(name)
     if capabilities and backend.builds_for_capabilities:
-        device = _device_of(program)  # the target needn't be here: the tensors are where they are
+        device = inputs  # the target needn't be here: the tensors are where they are
     available = backend.available(device)
     if not available:
         raise InputError(

@@ -248,6 +248,7 @@ def test_a_compiled_module_is_refitted_from_the_new_program_to_the_sdk(monkeypat
 )
 def test_a_plan_and_its_facts_come_back_from_their_bytes(payload: Payload) -> None:
     data = b"".join(payload.parts())
+    assert sum(map(len, payload.parts()[:-1])) % 64 == 0  # the SDK may map the plan in place
     found = read_payload(memoryview(data))
     assert bytes(found.plan) == b"vtrt plan"
     assert dataclasses.replace(found, plan=b"") == dataclasses.replace(payload, plan=b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TimedOut
 from pathlib import Path
 
 import pytest
@@ -303,6 +304,12 @@ def test_outputs_allocated_ahead_are_used_once_and_only_for_the_same_shapes_and_
         assert ahead is not None
         assert ahead[1][0] is not None
         assert engine.run([inputs[-1]])[0].data_ptr() != ahead[1][0].data_ptr()
+    (slot,) = [slot for slot in live.contexts._free if slot.spare is ahead]
+    assert slot.done is not None
+    slot.done.synchronize()  # so that another stream takes this very context
+    with gpu.on_another_stream():
+        assert engine.run([inputs[-1]])[0].data_ptr() != ahead[1][0].data_ptr()
+        assert not [slot for slot in live.contexts._free if slot.spare is ahead]
     engine.place_outputs(ahead=False)
     engine.run([inputs[0]])
     assert any(slot.spare is None for slot in live.contexts._free)
@@ -323,6 +330,19 @@ def test_the_streaming_budget_is_set_while_no_context_exists_and_later_runs_work
     engine.set_streaming_budget(300)  # the fake refuses it beside a context
     assert engine.streaming_budget() == 300
     assert torch.equal(engine.run([x])[0], wanted(x))
+
+
+def test_no_run_begins_while_contexts_are_put_away(gpu: Gpu) -> None:
+    engine = made()
+    engine.run([torch.ones(4, 3)])
+    (live,) = engine._lives.values()
+    with ThreadPoolExecutor(1) as pool:
+        with live.contexts.put_away():
+            waiting = pool.submit(engine.run, [torch.ones(4, 3)])
+            with pytest.raises(TimedOut):
+                waiting.result(timeout=0.2)
+            assert live.engine.contexts == 0
+        assert waiting.result(timeout=10)[0].shape == (8, 3)
 
 
 def test_setting_the_budget_waits_for_runs_in_other_threads(gpu: Gpu) -> None:

@@ -97,6 +97,19 @@ ROWS: Sequence[tuple[object, Callable[..., Tensor], Sequence[Tensor]]] = (
         [f32(7, 3), torch.tensor([0, 3, 0, 6, 0]), torch.tensor([0, 2])],
     ),
     (prims.sum.default, lambda x: prims.sum.default(x, [0, 2]), [f32(2, 3, 4)]),
+    (aten.max_pool1d.default, lambda x: aten.max_pool1d.default(x, 3, 2, 1), [f32(2, 3, 9)]),
+    (aten.max_pool2d.default, lambda x: aten.max_pool2d.default(x, 3, 2, 1, 1, True), [f32(2, 3, 8, 9)]),
+    (aten.max_pool3d.default, lambda x: aten.max_pool3d.default(x, 2), [f32(2, 3, 4, 5, 6)]),
+    (aten.avg_pool1d.default, lambda x: aten.avg_pool1d.default(x, 3, 2, 1, True), [f32(2, 3, 10)]),
+    (aten.adaptive_avg_pool1d.default, lambda x: aten.adaptive_avg_pool1d.default(x, 4), [f32(2, 3, 9)]),
+    (aten.adaptive_avg_pool2d.default, lambda x: aten.adaptive_avg_pool2d.default(x, [2, 5]), [f32(2, 3, 8, 9)]),
+    (aten.adaptive_avg_pool3d.default, lambda x: aten.adaptive_avg_pool3d.default(x, [1, 2, 3]), [f32(3, 4, 5, 6)]),
+    (aten.adaptive_max_pool1d.default, lambda x: aten.adaptive_max_pool1d.default(x, 4)[0], [f32(2, 3, 9)]),
+    (
+        aten.grid_sampler.default,
+        lambda x, grid: aten.grid_sampler.default(x, grid, 0, 1, True),
+        [f32(2, 3, 4, 5), f32(2, 6, 7, 2)],
+    ),
 )
 
 

@@ -56,6 +56,7 @@ def test_a_golden_engine_runs_by_the_operator(name: str) -> None:
 
 def test_there_is_a_golden_file_of_every_engine_that_is_no_native_code_and_they_are_small() -> None:
     assert {name.split("-")[0].split(".")[0] for name in [*FILES, *ENGINES]} >= {"eager", "openvino"}
+    assert any("portable" in name for name in FILES)
     assert sum(path.stat().st_size for path in GOLDEN.iterdir()) < 200_000
 
 
@@ -74,6 +75,21 @@ def test_a_reader_written_from_the_page_reads_what_inspect_file_reports(name: st
         assert saved.description["engines"] == [engine.header["spec"] for engine in saved.engines]
         assert saved.description["inputs"] == [spec.to_json() for spec in report.inputs]
         assert saved.description["package"] == report.package
+
+
+def test_the_reader_written_from_the_page_finds_the_program_of_a_portable_engine() -> None:
+    (engine,) = independent_reader.read_saved((GOLDEN / "openvino-portable.ep").read_bytes()).engines
+    assert engine.program.startswith(b"PK")
+    assert set(engine.header["program"]) == {"bytes", "sha256", "options"}
+
+
+def test_a_golden_portable_file_is_built_again_where_its_engine_does_not_fit(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = changed("openvino-portable.ep", lambda header: header["spec"].update(format_version=99), tmp_path)
+    with caplog.at_level(logging.WARNING, logger="torch_tensorrt"):
+        torch.testing.assert_close(*run(path, 3), rtol=1e-5, atol=1e-5)
+    assert "built again now" in caplog.text
 
 
 def test_the_reader_written_from_the_page_reads_an_openvino_payload() -> None:

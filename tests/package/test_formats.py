@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import torch_tensorrt
-from torch_tensorrt.engines.inductor import cxx
 from torch_tensorrt import Input
+from torch_tensorrt.engines.inductor import cxx
 
 RANGE = Input(min_shape=(1, 8), opt_shape=(4, 8), max_shape=(16, 8))
 METADATA = "torch_tensorrt.json"

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import random
+import zipfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+from archives import END, SEAL, Archive, reseal
 from fuzzing import GOOD, Outcome, run, summary
-from mutations import GOLDEN, KINDS, flip, make, splice
+from mutations import (
+    GOLDEN,
+    KINDS,
+    edit_json_member,
+    edit_members,
+    flip,
+    golden,
+    make,
+    set_zip_fields,
+    splice,
+    truncate,
+)
 
 import torch_tensorrt
 from torch_tensorrt import FileFormatError, TorchTensorRTError
+from torch_tensorrt.package import loading
 
 FILES = 300
 
@@ -69,3 +87,48 @@ def test_a_damaged_engine_or_torchscript_file_is_described_or_refused(seed: int,
     if good.suffix == ".engine":
         with pytest.raises(FileFormatError):
             torch_tensorrt.load(path)
+
+
+# A TorchScript file and an AOTInductor package are loaded by PyTorch's own code, which believes what it reads: native code is
+# native code. What is ours is all that comes before it, so that is what is fuzzed: the loaders are taken away.
+
+
+def package_of(engine: bytes) -> bytes:
+    """The members that AOTInductor writes, with an engine among the constants of what stands for the library."""
+    folder, buffer = "model/data/aotinductor/model", io.BytesIO()
+    described = Archive.read(golden("openvino-dynamic.ep"))
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(f"{folder}/x.wrapper.so", b"\x7fELF" + bytes(5000) + engine + bytes(77))
+        archive.writestr(f"{folder}/x_metadata.json", '{"AOTI_DEVICE_KEY": "cpu", "AOTI_CPU_ISA": "AVX2"}')
+        archive.writestr("model/extra/torch_tensorrt.json", described.members[described.find("torch_tensorrt.json")])
+        archive.writestr("model/extra/note.txt", "hello")
+    return reseal(buffer.getvalue())
+
+
+ARCHIVES = (flip, splice, set_zip_fields, edit_json_member, edit_members)
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "aot_inductor"])
+def test_files_that_pytorch_loads_are_refused_before_it_or_handed_on(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed_on: list[str] = []
+    monkeypatch.setattr(loading, "load_package", lambda *_: handed_on.append("aot_inductor"))
+    monkeypatch.setattr(torch.jit, "load", lambda *_, **__: handed_on.append("torchscript") or torch.nn.Module())
+    data = golden("openvino-dynamic.ts") if kind == "torchscript" else package_of(golden("openvino.engine"))
+    path = tmp_path / "file"
+    outcomes: Counter[str] = Counter()
+    for seed in range(250):
+        dice = random.Random(seed)
+        sealed = seed % 2 == 1
+        changed = truncate(data, dice)[0] if seed % 10 == 0 else dice.choice(ARCHIVES)(data, dice)
+        path.write_bytes(reseal(changed) if sealed else changed)
+        handed_on.clear()
+        for look in (torch_tensorrt.inspect_file, lambda path: torch_tensorrt.load(path, extra_files={})):
+            with contextlib.suppress(TorchTensorRTError):
+                look(path)
+        outcomes["handed on" if handed_on else "refused"] += 1
+        if handed_on and not sealed:  # all that the seal covers is as it was, or there is no seal
+            assert changed.startswith(data[: data.rfind(END)]) or SEAL not in changed
+        assert [found.name for found in tmp_path.iterdir()] == ["file"]
+    assert min(outcomes["handed on"], outcomes["refused"]) > 25, outcomes

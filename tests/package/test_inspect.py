@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import pickle
@@ -40,6 +41,44 @@ def test_a_saved_program_is_described() -> None:
     assert engine.spec.backend == "openvino"
     assert engine.payload_bytes == len(Engine.read(Archive.read(DYNAMIC.read_bytes()).engine).payload)
     assert report.notes == ()
+
+
+PORTABLE = GOLDEN / "openvino-portable.ep"
+
+
+def test_the_program_of_a_portable_engine_is_described() -> None:
+    (engine,) = torch_tensorrt.inspect_file(PORTABLE).engines
+    program = Engine.read(Archive.read(PORTABLE.read_bytes()).engine).program
+    assert engine.program == {
+        "bytes": len(program),
+        "sha256": hashlib.sha256(program).hexdigest(),
+        "options": {"engine": "openvino", "min_block_size": 1},
+    }
+    assert engine.to_json()["program"] == engine.program
+    (plain,) = torch_tensorrt.inspect_file(DYNAMIC).engines
+    assert plain.to_json()["program"] is None
+
+
+@pytest.mark.parametrize(("path", "told"), [(PORTABLE, True), (DYNAMIC, False)], ids=["portable", "not portable"])
+def test_the_table_says_what_other_machines_can_build_from(path: Path, told: bool) -> None:
+    shown = CliRunner().invoke(main, ["inspect", str(path)])
+    assert shown.exit_code == 0
+    assert ("another machine can build" in " ".join(shown.output.split())) is told
+    found = json.loads(CliRunner().invoke(main, ["inspect", str(path), "--json"]).output)["engines"][0]["program"]
+    assert (found is not None) is told
+
+
+@pytest.mark.parametrize("program", [None, 3, {}, {"bytes": -1, "sha256": "", "options": {}}])
+def test_a_program_field_that_makes_no_sense_is_noted(program: object, tmp_path: Path) -> None:
+    archive = Archive.read(PORTABLE.read_bytes())
+    engine = Engine.read(archive.engine)
+    engine.header["program"] = program
+    (tmp_path / "model.ep").write_bytes(archive.with_engine(engine.write(hashed=False)).write())
+    report = torch_tensorrt.inspect_file(tmp_path / "model.ep")
+    assert report.engines == ()
+    assert any("rogram" in note for note in report.notes)
+    with pytest.raises(FileFormatError, match="rogram"):
+        torch_tensorrt.load(tmp_path / "model.ep")
 
 
 def test_nothing_is_imported_started_or_unpickled(tmp_path: Path) -> None:

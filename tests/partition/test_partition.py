@@ -172,3 +172,36 @@ def test_a_name_that_stands_for_nothing_in_the_model_is_warned_about(
 ) -> None:
     torch_tensorrt.compile(nn.ReLU(), inputs=[torch.randn(2, 3)], min_block_size=1, engine="eager", **{option: {name}})
     assert f"{option} lists {name!r}, which is nowhere" in caplog.text
+
+
+class Strided(nn.Module):
+    """The size of what the first layer gives is computed from the input's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.second(torch.tanh(self.first(x))))
+
+
+class Diagonal(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0].diagonal(-1, 1, 2) + 1
+
+
+@pytest.mark.parametrize("model", [Strided(), Diagonal()], ids=["strided", "diagonal"])
+@pytest.mark.parametrize("engine", ["openvino", "eager"])
+def test_sizes_that_pytorch_computes_between_engines_are_right_at_every_size(model: nn.Module, engine: str) -> None:
+    images = torch_tensorrt.Input(min_shape=(1, 3, 8, 8), opt_shape=(1, 3, 16, 16), max_shape=(2, 3, 40, 40))
+    kept = (
+        {"torch_executed_modules": {"first"}}
+        if isinstance(model, Strided)
+        else {"torch_executed_ops": {"aten.diagonal"}}
+    )
+    compiled = torch_tensorrt.compile(model.eval(), inputs=[images], min_block_size=1, engine=engine, **kept)
+    for sizes in ((1, 3, 9, 8), (2, 3, 16, 33), (1, 3, 40, 17)):
+        x = torch.randn(sizes)
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(torch_tensorrt.InputError, match="range 1 to 2"):
+        compiled(torch.randn(3, 3, 16, 16))

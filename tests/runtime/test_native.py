@@ -416,6 +416,27 @@ def test_an_engine_goes_with_its_module(runtime: native.Runtime) -> None:
     assert engine() is None
 
 
+@slow
+def test_an_engine_that_can_be_refitted_keeps_its_bytes_once(runtime: native.Runtime) -> None:
+    torch.manual_seed(0)
+    model, inputs, calls = large()
+    packed: list[weakref.ref[object]] = []
+    pack = torch_tensorrt.compiler.pack
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch_tensorrt.compiler,
+            "pack",
+            lambda engine: (made := pack(engine), packed.append(weakref.ref(made.untyped_storage())))[0],
+        )
+        compiled = torch_tensorrt.compile(
+            model.eval(), inputs=inputs, engine="openvino", min_block_size=1, immutable_weights=False
+        )
+    gc.collect()
+    assert [reference() for reference in packed] == [None]
+    torch.testing.assert_close(compiled(*calls[0]), model(*calls[0]), rtol=2e-2, atol=2e-2)
+    assert isinstance(op.live_engine(constant_of(compiled)).engine, native.NativeEngine)
+
+
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     return subprocess.run(

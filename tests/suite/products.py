@@ -21,6 +21,7 @@ def rows() -> Iterator[Case]:
     """All of them."""
     yield from _products()
     yield from _distances()
+    yield from _found_by_samples()
     yield from _attention()
     yield from _quantized()
 
@@ -47,6 +48,17 @@ def _products() -> Iterator[Case]:
     for dtype, tolerance in _HALVES.items():
         low = [f32(5).to(dtype), f32(3, 4).to(dtype), f32(4, 5).to(dtype)]
         yield Case(f"addmm of {dtype}", lambda b, x, y: torch.addmm(b, x, y, beta=0.5), low, tolerance=4 * tolerance)
+
+
+def _found_by_samples() -> Iterator[Case]:
+    """What PyTorch's own samples and the mutations found (docs/verification.md)."""
+    for function in (torch.floor_divide, torch.remainder):
+        edges = torch.tensor([1.5, -2.5, 0.0, 1e-30, -1e-30, 7.0, -7.0])
+        others = torch.tensor([float("inf"), -float("inf"), 1e30, -1e30, 2.0, -2.0])
+        yield Case(f"{function.__name__} by all edges", function, [edges[:, None], others])
+    yield Case("add of bool with alpha", lambda x, y: torch.add(x, y, alpha=False), [boolean(3, 5), boolean(5)])
+    yield Case("pad of nothing", lambda x: F.pad(x, (1, 1, 1, 1, 1, 1), value=2.0), [f32(0, 3, 3)])
+    yield Case("pad circular by negative amounts", lambda x: F.pad(x, (-1, 1, -2, 1), "circular"), [f32(1, 3, 4, 4)])
 
 
 def _distances() -> Iterator[Case]:

@@ -42,6 +42,14 @@ def decompose_nodes(program: ExportedProgram, table: Table) -> fx.GraphModule | 
         return module if _Decomposition(module, table).run() else None
 
 
+@contextmanager
+def taking_apart(table: Table) -> Iterator[Table]:
+    """While open, tracing takes operators that consist of others apart as `table` says. Gives the rest of it, for AOTAutograd."""
+    composite, others = exporting._split_decomp_table_to_cia_and_python_decomp({**table})  # type: ignore[dict-item]
+    with exporting._override_composite_implicit_decomp(composite), _no_backend_operators():
+        yield others  # type: ignore[misc]
+
+
 def _common_mode(graph: fx.Graph) -> FakeTensorMode | None:
     modes = {node.meta["val"].fake_mode for node in graph.nodes if isinstance(node.meta.get("val"), FakeTensor)}
     return modes.pop() if len(modes) == 1 else None

@@ -72,7 +72,7 @@ def add_call(
 def infer(node: fx.Node, mode: FakeTensorMode) -> object:
     """What `node` computes from its arguments' meta["val"].
 
-    With PyTorch's Python dispatcher, as in torch.export: operators that consist of others (matmul) read sizes as numbers
+    With PyTorch's Python dispatcher, as in torch.export: operators that consist of others (pad) read sizes as numbers
     without it, and a size that varies would become what it was when the program was traced.
     """
     assert callable(node.target)

@@ -58,7 +58,7 @@ def decompose(program: ExportedProgram, backend: EngineBackend, settings: Compil
         whole = program.run_decompositions(table).module(check_guards=False)
         assert isinstance(whole, fx.GraphModule)
         graph_module = whole
-    _describe_attributes(graph_module)
+    describe_attributes(graph_module)
     return graph_module
 
 
@@ -79,7 +79,7 @@ def lower_decomposed(
     return graph_module
 
 
-def _describe_attributes(graph_module: fx.GraphModule) -> None:
+def describe_attributes(graph_module: fx.GraphModule) -> None:
     """Attributes that torch.export made itself (lifted constants, submodules of HOPs) may lack meta["val"]."""
     from_root = fx.graph_module._get_attr
     for node in graph_module.graph.nodes:

@@ -14,6 +14,7 @@ from torch_tensorrt.observe.log import logger
 from torch_tensorrt.partition.grouping import group_nodes
 from torch_tensorrt.partition.nodes import describe, is_operation, is_write
 from torch_tensorrt.partition.refusal import KEEP_IN_TORCH, common_refusal, forced_names
+from torch_tensorrt.partition.untold_sizes import untold_sizes
 from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 
@@ -35,9 +36,8 @@ def plan(
     operations = [node for node in graph_module.graph.nodes if is_operation(node) and KEEP_IN_TORCH not in node.meta]
     _warn_of_unmatched(graph_module, settings)
     refusals = {node.name: why for node in operations if (why := _refusal(node, backend, settings, device))}
-    supported = [node for node in operations if node.name not in refusals]
     groups: list[Group] = []
-    for members in group_nodes(graph_module.graph, supported):
+    for members in _groups_of(graph_module, operations, refusals):
         group = _as_group(f"part_{len(groups)}", backend.name, members)
         if group.operations < settings.min_block_size and not settings.require_full_compilation:
             refusals.update(_too_small(group, members, settings))
@@ -63,6 +63,19 @@ def require_everything_in_engines(plan: Plan) -> None:
         f"require_full_compilation=True, but {len(plan.refusals)} of {plan.total} operations can't go into a {plan.backend!r} "
         f"engine:\n{rows}\nCompile with require_full_compilation=False to run these in PyTorch."
     )
+
+
+def _groups_of(
+    graph_module: fx.GraphModule, operations: Sequence[fx.Node], refusals: dict[str, str]
+) -> Sequence[Sequence[fx.Node]]:
+    """The groups of what isn't refused; operations whose sizes can't be told are refused, until none is left."""
+    while True:
+        supported = [node for node in operations if node.name not in refusals]
+        groups = list(group_nodes(graph_module.graph, supported))
+        untold = {name: why for members in groups for name, why in untold_sizes(members).items()}
+        if not untold.keys() - refusals.keys():
+            return groups
+        refusals.update(untold)
 
 
 def _warn_of_unmatched(graph_module: fx.GraphModule, settings: CompilationSettings) -> None:

@@ -65,6 +65,8 @@ def _data_dependent(node: fx.Node) -> str:
     if reads_data(node):
         return "it reads a tensor's value into Python (item)"
     for argument in node.all_input_nodes:
+        if _is_number_input(argument):
+            return f"it needs {argument.name!r}, a number that is an argument and varies"
         if reads_data(argument) or (is_size(argument) and not size_is_replayable(argument)):
             return f"it needs {argument.name!r}, a number that is known only at run time"
     given = set[object]()
@@ -73,6 +75,11 @@ def _data_dependent(node: fx.Node) -> str:
     if set(_unbacked(node.meta.get("val"))) - given:
         return "the size of its result depends on the data"
     return ""
+
+
+def _is_number_input(node: fx.Node) -> bool:
+    """A number that is an argument of the graph itself, and varies: torch.compile makes these."""
+    return node.op == "placeholder" and isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool))
 
 
 def _unbacked(value: object) -> set[object]:

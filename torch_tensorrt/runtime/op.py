@@ -98,7 +98,11 @@ def add_origin(constant: Tensor, origin: Origin) -> Tensor:
     data = memoryview(constant.detach().numpy())  # type: ignore[arg-type]
     made = torch.frombuffer(with_origin(data, origin), dtype=torch.uint8)
     live = _live.exact(constant)
-    if live is not None:
+    if live is not None and isinstance(live.engine, NativeEngine):
+        verified(
+            made
+        )  # opened from the new bytes when it is first run: the old one would keep the old bytes beside them
+    elif live is not None:
         _live.put(made, live)
     return made
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ from torch_tensorrt.spec.device import Device
 from torch_tensorrt.spec.enums import EngineCapability
 from torch_tensorrt.spec.enums import dtype as trt_dtype
 from torch_tensorrt.spec.errors import InputError
+
+T = TypeVar("T")
 
 
 def flag(name: str, given: object) -> bool:
@@ -78,6 +81,18 @@ def at_least(least: int) -> Callable[[str, object], int]:
 def count(name: str, given: object) -> int | None:
     """None or an integer of at least 0."""
     return None if given is None else at_least(0)(name, given)
+
+
+def only(default: T, reason: str) -> Callable[[str, object], T]:
+    """`default` and nothing else, for the reason given; an empty collection is any empty one."""
+
+    def check(name: str, given: object) -> T:
+        empty = isinstance(default, frozenset) and isinstance(given, (set, frozenset, list, tuple)) and not given
+        if not empty and not (type(given) is type(default) and given == default):
+            raise InputError(f"{name}={given!r:.200} is not possible in this version: {reason}.")
+        return default
+
+    return check
 
 
 def level(name: str, given: object) -> int | None:

@@ -55,7 +55,9 @@ class Input:
     torch_tensor: torch.Tensor | None
     name: str
     is_shape_tensor: bool
-    profiles: tuple[tuple[tuple[int, ...], ...], ...]  # the three shapes of each range; one range unless several were given
+    profiles: tuple[
+        tuple[tuple[int, ...], ...], ...
+    ]  # the three shapes of each range; one range unless several were given
     _points: tuple[tuple[int, ...], ...]  # one shape, or those at min, opt and max
     _shared_dims: tuple[tuple[int, str], ...]
 

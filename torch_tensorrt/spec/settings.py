@@ -19,6 +19,9 @@ from torch_tensorrt.spec.errors import InputError, InternalError
 
 T = TypeVar("T")
 
+_AUTOCAST = "which dtypes engines compute in is said by enabled_precisions"
+_MEMORY = "one operator is never cut; torch_executed_ops and torch_executed_modules make engines smaller"
+
 
 def option(
     default: T, doc: str, *, engine: bool, coerce: Callable[[str, object], T] | None = None, honoured: bool = True
@@ -33,6 +36,11 @@ def option(
         default=default,
         metadata={"doc": doc, "engine": engine, "coerce": coerce or coercion.flag, "honoured": honoured},
     )
+
+
+def refused(default: T, doc: str, reason: str) -> T:
+    """A documented option that can only be at its default; another value is an InputError that gives the reason."""
+    return option(default, f"{doc} Only {default!r}: {reason}.", engine=False, coerce=coercion.only(default, reason))
 
 
 @dataclass(frozen=True)
@@ -128,6 +136,15 @@ class CompilationSettings:
     enable_experimental_decompositions: bool = option(
         False, "Accepted; there is one set of decompositions, so both values mean the same.", engine=False
     )
+    use_complex_decomposition: bool = option(
+        False, "Accepted; complex numbers stay in PyTorch, so both values mean the same.", engine=False
+    )
+    attn_bias_is_causal: bool = option(
+        True, "Accepted; attention adds the mask that it is given, so both values mean the same.", engine=False
+    )
+    fallback_data_dependent_ops: bool = option(
+        False, "Accepted; results whose sizes depend on the data stay in PyTorch with both values.", engine=False
+    )
     assume_dynamic_shape_support: bool = option(
         False, "Take your own converters for sizes that vary, also where they don't say so.", engine=False
     )
@@ -188,6 +205,29 @@ class CompilationSettings:
     )
     dla_global_dram_size: int = option(
         1 << 29, "DLA: bytes of host memory for weights.", engine=True, coerce=coercion.at_least(0), honoured=False
+    )
+
+    # Documented, and not here: said so when one is set to something else.
+    decompose_attention: bool = refused(
+        False, "Take attention apart into products and softmax.", "each engine decides what it takes whole"
+    )
+    disabled_constant_fold_exclusions: frozenset[str] = refused(
+        frozenset(), "Operators that constant folding is to fold after all.", "it leaves out none to begin with"
+    )
+    use_distributed_mode_trace: bool = refused(
+        False, "Trace models that are spread over GPUs.", "a model is compiled for one device"
+    )
+    enable_autocast: bool = refused(False, "Lower precision by rules.", _AUTOCAST)
+    autocast_low_precision_type: object = refused(None, "The lower precision.", _AUTOCAST)
+    autocast_excluded_nodes: frozenset[str] = refused(frozenset(), "Nodes to leave as they are.", _AUTOCAST)
+    autocast_excluded_ops: frozenset[str] = refused(frozenset(), "Operators to leave as they are.", _AUTOCAST)
+    autocast_max_output_threshold: int = refused(512, "Largest result to lower.", _AUTOCAST)
+    autocast_max_depth_of_reduction: int | None = refused(None, "Longest reduction to lower.", _AUTOCAST)
+    autocast_calibration_dataloader: object = refused(None, "Data to find ranges with.", _AUTOCAST)
+    enable_resource_partitioning: bool = refused(False, "Cut engines by the memory of building them.", _MEMORY)
+    cpu_memory_budget: int | None = refused(None, "Bytes that building may take.", _MEMORY)
+    dynamically_allocate_resources: bool = refused(
+        False, "Give engines memory only while they run.", "an engine keeps what it needs between runs"
     )
 
     def __post_init__(self) -> None:
@@ -262,17 +302,13 @@ _ALIASES: Mapping[str, str] = {
 }
 _NEGATED = frozenset({"make_refittable"})
 
-# Documented elsewhere for this API, and not built here yet: a user who gives one must hear so.
-_NOT_YET = frozenset(
-    {
-        "use_distributed_mode_trace",
-        *("enable_autocast", "autocast_low_precision_type", "autocast_excluded_nodes", "autocast_excluded_ops"),
-        *("autocast_max_output_threshold", "autocast_max_depth_of_reduction", "autocast_calibration_dataloader"),
-        *("enable_resource_partitioning", "cpu_memory_budget", "dynamically_allocate_resources"),
-        *("use_complex_decomposition", "decompose_attention", "attn_bias_is_causal", "fallback_data_dependent_ops"),
-        *("disabled_constant_fold_exclusions", "refit", "calibrator", "allow_shape_tensors", "input_signature"),
-    }
-)
+# Documented for other doors: a user who gives one must hear where.
+_ELSEWHERE: Mapping[str, str] = {
+    "refit": "say make_refittable=True; torch_tensorrt.ts.compile knows refit",
+    "calibrator": "quantize the model itself: engines take its quantize and dequantize operators",
+    "allow_shape_tensors": "an Input says is_shape_tensor=True; torch_tensorrt.ts.compile knows allow_shape_tensors",
+    "input_signature": "inputs may be nested as forward takes them; torch_tensorrt.ts.compile knows input_signature",
+}
 
 
 def _names_of(target: str) -> list[str]:
@@ -280,8 +316,8 @@ def _names_of(target: str) -> list[str]:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    if name in _NOT_YET:
-        return f"{name!r} is a documented option that this version does not implement yet; leave it out."
+    if name in _ELSEWHERE:
+        return f"{name!r} is no option here; {_ELSEWHERE[name]}."
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else f" The options are: {', '.join(sorted(known))}."
     return f"Unknown compile option {name!r}.{hint} torch_tensorrt.dynamo.CompilationSettings.explain() describes all."

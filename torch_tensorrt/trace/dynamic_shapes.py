@@ -14,6 +14,7 @@ from torch_tensorrt.spec.errors import InputError
 from torch_tensorrt.spec.input import Input
 from torch_tensorrt.trace.call_inputs import CallInputs
 
+_EXAMPLE = 5
 Ranges: TypeAlias = "dict[int, tuple[int, int, int]]"
 
 
@@ -31,8 +32,9 @@ def example_tensor(leaf: object, device: torch.device) -> object:
     """A tensor for an Input (on `device`), at its opt sizes; for a tensor, another object with the same memory; any other leaf
     unchanged.
 
-    torch.export takes sizes 0 and 1 for constants, so a varying size whose opt is below 2 gets another value of its range. It
-    takes one object that is given twice, or that is a weight, for one value: the other input would be ignored.
+    torch.export takes sizes 0 and 1 for constants, those of intermediate results too, so a varying size whose opt is below 2 gets
+    another value of its range, 5 where it can: a half of it, and one less, are still above 1. It takes one object that
+    is given twice, or that is a weight, for one value: the other input would be ignored.
     """
     if isinstance(leaf, torch.Tensor):
         return leaf.detach()
@@ -45,7 +47,7 @@ def example_tensor(leaf: object, device: torch.device) -> object:
     for dim, (_, opt, high) in ranges.items():
         if opt < 2 and high >= 2:
             repeats = [1] * tensor.dim()
-            repeats[dim] = 2
+            repeats[dim] = min(high, _EXAMPLE)
             filled = (
                 tensor
                 if opt == 1
@@ -74,6 +76,9 @@ def _marks(leaf: object, shared: dict[str, object]) -> object:
     marks: dict[int, object] = {}
     for dim, (low, _, high) in ranges.items():
         name = names.get(dim)
+        # torch.export leaves 0 and 1 out of a range, and takes the one size that is left of 1..2 for a constant. What the compiled
+        # module accepts ends at 2 all the same: see symbol_ranges.
+        high = high + 1 if high == 2 else high
         if name is None:
             marks[dim] = Dim.DYNAMIC(min=low, max=high)
         else:

@@ -34,15 +34,17 @@ class SymbolRange:
 def symbol_ranges(program: ExportedProgram, call: CallInputs | None) -> Mapping[str, SymbolRange]:
     """Symbol name -> range, for every symbol in the sizes of the program's inputs.
 
-    min and max come from the program's range constraints; opt from the caller's Inputs, else from the example sizes. Raises
-    InputError when Inputs have several ranges, and not equally many.
+    min and max come from the program's range constraints (max not over that of the caller's Inputs); opt from the Inputs, else
+    from the example sizes. Raises InputError when Inputs have several ranges, and not equally many.
     """
-    typical = _typical_sizes(program, call)
+    typical, greatest = _typical_sizes(program, call)
     profiles = _profiles(program, call)
     ranges: dict[str, SymbolRange] = {}
     for symbol, bounds in program.range_constraints.items():
         low = int(bounds.lower) if 0 < bounds.lower < _NO_BOUND else 0  # a value from .item() may have no bounds
         high = int(bounds.upper) if bounds.upper < _NO_BOUND else None
+        asked = greatest.get(str(symbol))
+        high = asked if asked is not None and (high is None or asked < high) else high
         opt = typical.get(str(symbol), max(low, 1))
         usual = max(low, opt if high is None else min(opt, high))
         ranges[str(symbol)] = SymbolRange(low, usual, high, profiles.get(str(symbol), ()))
@@ -69,8 +71,10 @@ def _profiles(program: ExportedProgram, call: CallInputs | None) -> dict[str, tu
     return found
 
 
-def _typical_sizes(program: ExportedProgram, call: CallInputs | None) -> dict[str, int]:
+def _typical_sizes(program: ExportedProgram, call: CallInputs | None) -> tuple[dict[str, int], dict[str, int]]:
+    """Symbol name -> typical value, and the greatest that the Inputs ask for."""
     sizes: dict[str, int] = {}
+    greatest: dict[str, int] = {}
     nodes = tensor_inputs(program)
     wanted = tensor_leaves(call) if call is not None else []
     for at, node in enumerate(nodes):
@@ -79,9 +83,10 @@ def _typical_sizes(program: ExportedProgram, call: CallInputs | None) -> dict[st
             if isinstance(size, torch.SymInt) and size.node.expr.is_symbol:
                 if dim in ranges:
                     sizes[str(size.node.expr)] = ranges[dim][1]
+                    greatest.setdefault(str(size.node.expr), ranges[dim][2])
                 elif size.node.hint is not None:
                     sizes.setdefault(str(size.node.expr), int(size.node.hint))
-    return sizes
+    return sizes, greatest
 
 
 def tensor_inputs(program: ExportedProgram) -> list[fx.Node]:

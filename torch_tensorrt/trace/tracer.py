@@ -15,6 +15,7 @@ from torch_tensorrt.observe.log import logger
 from torch_tensorrt.spec.errors import InputError, InternalError, UnsupportedError
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
 from torch_tensorrt.trace.dynamic_shapes import dynamic_shapes_for, example_tensor, ranges_of
+from torch_tensorrt.trace.guards import check_guards
 from torch_tensorrt.trace.symbols import tensor_inputs, tensor_leaves
 
 _log = logger("trace")
@@ -54,6 +55,7 @@ def trace(
     dynamic_shapes = kwargs.get("dynamic_shapes") or dynamic_shapes_for(mod, call)
     with _evaluation_mode(mod), torch.no_grad():
         program = _export(mod, examples, dynamic_shapes, strict=bool(kwargs.get("strict", False)))
+    check_guards(program, call)
     _restore_lower_bounds(program, call)
     return program
 

@@ -132,10 +132,10 @@ class OpenVINOBackend(EngineBackend):
                     spec.name, made, here,
                 )  # fmt: skip
                 compiled = _compile_again(payload, weights := payload.weights())
-        except (RuntimeError, UnicodeDecodeError) as error:
+            payload.wiring.check(len(compiled.inputs), len(compiled.outputs))
+            return OpenVINOEngine(spec, compiled, payload.wiring, lambda: bytes(blob), keep=(blob, weights))
+        except (RuntimeError, UnicodeDecodeError) as error:  # the latter where a name in the model is no text
             raise FileFormatError(f"OpenVINO can't read engine {spec.name!r}, built with {made}: {error}") from error
-        payload.wiring.check(len(compiled.inputs), len(compiled.outputs))
-        return OpenVINOEngine(spec, compiled, payload.wiring, lambda: bytes(blob), keep=(blob, weights))
 
 
 def _compile_again(payload: Payload, weights: bytes) -> sdk.Compiled:

@@ -23,7 +23,7 @@ def restore_strides(graph_module: fx.GraphModule, settings: CompilationSettings)
     changed = False
     for node in output.all_input_nodes:
         value = node.meta.get("val")
-        if node.op != "call_function" or not isinstance(value, torch.Tensor):
+        if node.op != "call_function" or not isinstance(value, torch.Tensor) or KEEP_IN_TORCH in node.meta:
             continue
         order = dense_order(value)
         if order is None or list(order) == sorted(order):

@@ -204,7 +204,15 @@ def batch_norm_of_batch(
     return net.cast(_normalize_batch(net, x, [weight, bias], eps), net.result), mean, reciprocal
 
 
-@converts(aten._native_batch_norm_legit_functional.default, refuse=mixed_statistics)
+def updated_statistics(node: fx.Node, settings: CompilationSettings) -> str:
+    """Running statistics of float16 are float32 after an update in PyTorch's metadata, and float16 in its results."""
+    given, after = bind(node)["running_mean"].meta["val"], node.meta["val"][3]
+    if given.dtype is not after.dtype:
+        return f"running statistics of {given.dtype} have another dtype in PyTorch than its metadata says"
+    return mixed_statistics(node, settings)
+
+
+@converts(aten._native_batch_norm_legit_functional.default, refuse=updated_statistics)
 def batch_norm_with_update(
     net: Net,
     input: ITensor,

@@ -1,0 +1,57 @@
+"""What torch.export takes for granted about sizes that vary is told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torch_tensorrt
+from torch_tensorrt import Input
+from torch_tensorrt.trace.tracer import trace
+
+
+class Shorter(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.diagonal(-1) + 1
+
+
+class Square(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[: x.shape[1]] * 2
+
+
+def test_a_size_taken_for_one_is_refused() -> None:
+    rows = Input(min_shape=(2, 8), opt_shape=(2, 8), max_shape=(5, 8))
+    with pytest.raises(torch_tensorrt.InputError, match=r"took Min\(8, s\d+ - 1\) for 1.*another opt_shape"):
+        trace(Shorter(), inputs=[rows])
+
+
+def test_with_another_typical_size_it_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    model, rows = Shorter(), Input(min_shape=(2, 8), opt_shape=(4, 8), max_shape=(5, 8))
+    compiled = torch_tensorrt.compile(model, inputs=[rows], engine="eager", min_block_size=1)
+    for size in (3, 4, 5):
+        x = torch.randn(size, 8)
+        torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_an_order_of_sizes_that_does_not_always_hold_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    trace(Square(), inputs=[Input(min_shape=(2, 2), opt_shape=(4, 6), max_shape=(9, 9))])
+    assert "traced for sizes where" in caplog.text
+
+
+def test_ranges_on_one_side_are_not_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    trace(Square(), inputs=[Input(min_shape=(2, 6), opt_shape=(4, 7), max_shape=(5, 9))])
+    assert "traced for sizes where" not in caplog.text
+
+
+@pytest.mark.parametrize("least", [1, 2])
+def test_a_range_that_ends_at_two_varies(least: int) -> None:
+    model = nn.Linear(4, 3)
+    rows = Input(min_shape=(least, 4), opt_shape=(least, 4), max_shape=(2 if least == 1 else 3, 4))
+    compiled = torch_tensorrt.compile(model.eval(), inputs=[rows], engine="eager", min_block_size=1)
+    for size in range(least, 3 if least == 1 else 4):
+        x = torch.randn(size, 4)
+        torch.testing.assert_close(compiled(x), model(x))
+    with pytest.raises(torch_tensorrt.InputError, match="range"):
+        compiled(torch.randn(4, 4))

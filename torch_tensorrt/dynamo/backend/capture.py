@@ -1,0 +1,217 @@
+"""From the graph that Dynamo hands over to one that the pipeline takes: AOTAutograd makes it functional and core ATen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+from torch._functorch._aot_autograd.descriptors import BufferAOTInput, ParamAOTInput, PlainAOTInput, PlainAOTOutput
+from torch._functorch._aot_autograd.schemas import OutputType, ViewAndMutationMeta
+from torch._guards import TracingContext, tracing
+from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
+
+from torch_tensorrt.lowering.decomposing import Table, taking_apart
+from torch_tensorrt.lowering.layout import KEEP_IN_TORCH
+from torch_tensorrt.lowering.pipeline import describe_attributes
+from torch_tensorrt.spec.errors import TorchTensorRTError, UnsupportedError
+from torch_tensorrt.trace.symbols import SymbolRange
+
+Boxed = Callable[[list[object]], Sequence[object]]
+_ROOT = re.compile(r"^[LG]\['\w+'\]\.?")
+_STEP = re.compile(r"\._modules\['([^']+)'\]|\[['\"]?(\w+)['\"]?\]")
+_NO_BOUND = 2**31
+# Results that share no memory with an input or with each other.
+_OWN_MEMORY = (OutputType.non_alias, OutputType.unsafe_view_alias, OutputType.custom_function_view)
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A functional graph in core ATen, called with flat inputs.
+
+    weights: place of an input -> the module's parameter or buffer that is passed there, unless the graph writes it.
+    ranges: of each symbol in the inputs' sizes. impure: why running the graph a second time would not give the same, or "".
+    """
+
+    module: fx.GraphModule
+    weights: Mapping[int, Tensor]
+    ranges: Mapping[str, SymbolRange]
+    impure: str
+
+
+def capture(
+    module: fx.GraphModule, inputs: Sequence[object], table: Table, compile_captured: Callable[[Captured], Boxed]
+) -> Callable[..., Sequence[object]]:
+    """A function of `module`'s inputs that runs what `compile_captured` makes of the graph, and does what AOTAutograd took
+    out of it: writes to inputs, and results that share memory with them.
+
+    Raises UnsupportedError when AOTAutograd can't trace the graph, and what `compile_captured` raises.
+    """
+    # Not at the top: this takes longer than importing this package, and has been done when torch.compile calls.
+    from torch._dynamo.exc import TorchDynamoException
+    from torch._functorch.aot_autograd import aot_module_simplified
+
+    def compiler(graph_module: fx.GraphModule, _: Sequence[object]) -> Boxed:
+        with _disable_current_modes(), torch.no_grad():
+            return compile_captured(_captured(graph_module, module, inputs))
+
+    try:
+        with torch.no_grad(), taking_apart(table) as others, _context():
+            found: Callable[..., Sequence[object]] = aot_module_simplified(
+                module,
+                inputs,
+                fw_compiler=_boxed(compiler),
+                decompositions={**others},
+            )
+            return found
+    except (TorchTensorRTError, TorchDynamoException):  # the second kind is how Dynamo is told to start again
+        raise
+    except Exception as error:
+        raise UnsupportedError(
+            f"AOTAutograd can't trace this graph: {type(error).__name__}: {str(error).strip()[:1000]}"
+        ) from error
+
+
+def _boxed(compiler: Callable[[fx.GraphModule, Sequence[object]], Boxed]) -> Callable[..., Boxed]:
+    def compile_boxed(graph_module: fx.GraphModule, inputs: Sequence[object]) -> Boxed:
+        made = compiler(graph_module, inputs)
+
+        def run(given: list[object]) -> Sequence[object]:
+            return made(given)
+
+        run._boxed_call = True  # type: ignore[attr-defined]  # AOTAutograd hands over a list that may be emptied
+        return run
+
+    return compile_boxed
+
+
+@contextmanager
+def _context() -> Iterator[None]:
+    """Torch.compile's own tracing context; a new one when the backend is called with a graph from elsewhere."""
+    if TracingContext.try_get() is not None:
+        yield
+        return
+    with tracing(TracingContext(None)):
+        yield
+
+
+def _captured(graph_module: fx.GraphModule, source: fx.GraphModule, inputs: Sequence[object]) -> Captured:
+    meta = TracingContext.get().fw_metadata
+    assert meta is not None
+    placeholders = graph_module.graph.find_nodes(op="placeholder")
+    shown = {info.base_idx for info in meta.output_info if info.output_type not in _OWN_MEMORY}
+    written = set(meta.mutated_inp_runtime_indices) | shown
+    weights: dict[int, Tensor] = {}
+    if not meta.tokens and not any(is_traceable_wrapper_subclass(given) for given in inputs):
+        for place, node in enumerate(placeholders):
+            weight = _weight(node, source, inputs)
+            if weight is not None and place not in written:
+                weights[place] = weight
+    ranges = _ranges(placeholders)
+    _keep_views(graph_module, meta)
+    _cast_with_aten(graph_module)
+    _read_sizes_from_tensors(graph_module, weights)
+    for node in graph_module.graph.nodes:
+        if "nn_module_stack" in node.meta:
+            node.meta["nn_module_stack"] = _plain_paths(node.meta["nn_module_stack"])
+    describe_attributes(graph_module)
+    return Captured(graph_module, weights, ranges, _impure(graph_module, meta))
+
+
+def _weight(node: fx.Node, source: fx.GraphModule, inputs: Sequence[object]) -> Tensor | None:
+    """The parameter or buffer that is always passed in place of `node`; None for an input, or one whose changes can't be seen."""
+    description = node.meta.get("desc")
+    found: object = None
+    if isinstance(description, (ParamAOTInput, BufferAOTInput)):
+        found = fx.graph_module._get_attr(source, description.target)
+    elif isinstance(description, PlainAOTInput):
+        known = source.graph.find_nodes(op="placeholder")[description.idx].meta.get("tensor_dict") or {}
+        found = inputs[description.idx] if "_dynamo_static_input_type" in known else None
+    if type(found) not in (Tensor, torch.nn.Parameter, torch.nn.Buffer) or not isinstance(found, Tensor):
+        return None
+    return None if found.is_inference() else found  # inference tensors don't count their changes
+
+
+def _ranges(placeholders: Sequence[fx.Node]) -> dict[str, SymbolRange]:
+    """The bounds that torch.compile's guards hold each symbol to; what it is now counts as typical."""
+    values = [node.meta.get("val") for node in placeholders]
+    sizes = [size for value in values for size in (value.shape if isinstance(value, Tensor) else (value,))]
+    varying = [size.node for size in sizes if isinstance(size, torch.SymInt)]
+    now = {node.expr: node.hint for node in varying if node.expr.is_symbol and node.hint is not None}
+    ranges: dict[str, SymbolRange] = {}
+    for node in varying:
+        for symbol in node.expr.free_symbols:
+            bounds = node.shape_env.bound_sympy(symbol)
+            low = int(bounds.lower) if 0 < bounds.lower < _NO_BOUND else 0
+            high = int(bounds.upper) if bounds.upper < _NO_BOUND else None
+            usual = max(low, int(now.get(symbol, max(low, 1))))
+            ranges[str(symbol)] = SymbolRange(low, usual if high is None else min(usual, high), high)
+    return ranges
+
+
+def _keep_views(graph_module: fx.GraphModule, meta: ViewAndMutationMeta) -> None:
+    """AOTAutograd makes results that show an input's memory itself, and reads the layout off what the graph returns: an engine
+    would return a copy with another one.
+    """
+    output = graph_module.graph.output_node()
+    results = output.args[0]
+    assert isinstance(results, (tuple, list))
+    for node, description in zip(results, output.meta.get("desc", ()), strict=False):
+        plain = isinstance(description, PlainAOTOutput)
+        if not plain or meta.output_info[description.idx].output_type in _OWN_MEMORY:
+            continue
+        while isinstance(node, fx.Node) and isinstance(node.target, torch._ops.OpOverload) and node.target.is_view:
+            node.meta[KEEP_IN_TORCH] = "it shows the memory of another tensor that the caller has"
+            node = node.args[0]
+
+
+def _read_sizes_from_tensors(graph_module: fx.GraphModule, weights: Mapping[int, Tensor]) -> None:
+    """f(x, s0), where s0 is passed as well  ->  f(x, sym_size(x, 0)), which an engine can compute for itself."""
+    placeholders = graph_module.graph.find_nodes(op="placeholder")
+    numbers = [node for node in placeholders if isinstance(node.meta.get("val"), torch.SymInt) and node.users]
+    tensors = [node for place, node in enumerate(placeholders) if place not in weights]
+    for number in numbers:
+        wanted = number.meta["val"].node.expr
+        known = ((node, dim) for node in tensors for dim, expr in enumerate(_expressions(node)) if expr == wanted)
+        place = next(known, None)
+        if place is not None:
+            with graph_module.graph.inserting_after(placeholders[-1]):
+                size = graph_module.graph.call_function(torch.ops.aten.sym_size.int, place)
+            size.meta["val"] = number.meta["val"]
+            number.replace_all_uses_with(size)
+
+
+def _cast_with_aten(graph_module: fx.GraphModule) -> None:
+    """convert_element_type(x, dtype)  ->  _to_copy(x, dtype=dtype). PyTorch casts Python floats that vary with the former."""
+    for node in graph_module.graph.find_nodes(op="call_function", target=torch.ops.prims.convert_element_type.default):
+        node.target, node.args, node.kwargs = torch.ops.aten._to_copy.default, node.args[:1], {"dtype": node.args[1]}
+
+
+def _expressions(node: fx.Node) -> list[object]:
+    value = node.meta.get("val")
+    shape = value.shape if isinstance(value, Tensor) else ()
+    return [size.node.expr if isinstance(size, torch.SymInt) else None for size in shape]
+
+
+def _plain_paths(stack: Mapping[str, tuple[str, type]]) -> dict[str, tuple[str, type]]:
+    """`L['self'].layers[0]` is `layers.0`, as in the model's own names and in what torch.export says."""
+    return {
+        key: (_STEP.sub(lambda step: f".{step[1] or step[2]}", _ROOT.sub("", path)).lstrip("."), kind)
+        for key, (path, kind) in stack.items()
+    }
+
+
+def _impure(graph_module: fx.GraphModule, meta: ViewAndMutationMeta) -> str:
+    for node in graph_module.graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload) and torch.Tag.nondeterministic_seeded in node.target.tags:
+            return f"it draws random numbers ({node.target})"
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            return f"it has control flow ({node.target})"
+    if meta.mutated_inp_runtime_indices:
+        return "it writes to buffers or inputs"
+    if any(info.output_type not in _OWN_MEMORY for info in meta.output_info):
+        return "some of its results share memory with its inputs or with each other"
+    return ""

@@ -1,0 +1,81 @@
+"""What torch.export took for granted about sizes that vary. It says nothing of it; the program is right only where it holds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import sympy
+import torch
+from torch.export import ExportedProgram
+
+from torch_tensorrt.observe.log import logger
+from torch_tensorrt.spec.errors import InputError
+from torch_tensorrt.trace.call_inputs import CallInputs
+from torch_tensorrt.trace.dynamic_shapes import ranges_of
+from torch_tensorrt.trace.symbols import tensor_inputs, tensor_leaves
+
+_MOST_SYMBOLS = 4  # whose least, typical and greatest sizes are all tried together
+_log = logger("trace")
+
+
+def check_guards(program: ExportedProgram, call: CallInputs) -> None:
+    """Raises InputError when some result was taken to have size 1, which doesn't hold at all sizes that the Inputs allow.
+
+    Where one size was taken to be larger than another one, and isn't always, a warning says so. Other assumptions are about
+    memory layouts, or are the model's own conditions (a size that is a multiple of 8), which PyTorch has as well.
+    """
+    points = _points(program, call)
+    for guard in _guards(program):
+        if not guard.free_symbols or not guard.free_symbols <= points.keys() or len(guard.free_symbols) > _MOST_SYMBOLS:
+            continue
+        wrong = next(_counterexamples(guard, points), None)
+        if wrong is None:
+            continue
+        sizes = ", ".join(f"{symbol} = {value}" for symbol, value in wrong.items())
+        if isinstance(guard, sympy.Eq) and guard.rhs == 1 and not guard.has(sympy.Mod):
+            raise InputError(
+                f"torch.export took {guard.lhs} for 1, which it is at the typical sizes only (not at {sizes}), so that the program would "
+                "be wrong at others. Give the Input another opt_shape, or compile for fixed sizes."
+            )
+        if isinstance(guard, (sympy.Lt, sympy.Gt, sympy.Le, sympy.Ge)) and _joins_symbols(guard):
+            _log.warning(
+                "The model was traced for sizes where %s. At others (%s) the results may have another shape than PyTorch's; give Inputs "
+                "whose ranges lie on one side.",
+                guard, sizes,
+            )  # fmt: skip
+
+
+def _guards(program: ExportedProgram) -> list[sympy.Basic]:
+    for node in tensor_inputs(program):
+        for size in node.meta["val"].shape:
+            if isinstance(size, torch.SymInt):
+                return [guard.expr for guard in size.node.shape_env.guards]
+    return []
+
+
+def _points(program: ExportedProgram, call: CallInputs) -> dict[sympy.Basic, tuple[int, ...]]:
+    """Symbol -> its least, typical and greatest value."""
+    found: dict[sympy.Basic, tuple[int, ...]] = {}
+    for node, leaf in zip(tensor_inputs(program), tensor_leaves(call), strict=False):
+        for dim, points in ranges_of(leaf).items():
+            size = node.meta["val"].shape[dim]
+            if isinstance(size, torch.SymInt) and size.node.expr.is_symbol:
+                found.setdefault(size.node.expr, points)
+    return found
+
+
+def _counterexamples(
+    guard: sympy.Basic, points: dict[sympy.Basic, tuple[int, ...]]
+) -> Iterator[dict[sympy.Basic, int]]:
+    symbols = sorted(guard.free_symbols, key=str)
+    for values in itertools.product(*(points[symbol] for symbol in symbols)):
+        chosen = dict(zip(symbols, values, strict=True))
+        if guard.xreplace({symbol: sympy.Integer(value) for symbol, value in chosen.items()}) == sympy.false:
+            yield chosen
+
+
+def _joins_symbols(guard: sympy.Basic) -> bool:
+    """Whether one side is told from the other by different symbols."""
+    left, right = guard.args
+    return bool(left.free_symbols) and bool(right.free_symbols) and left.free_symbols != right.free_symbols
