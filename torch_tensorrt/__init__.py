@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from torch_tensorrt import dynamo, logging, runtime
+from torch_tensorrt import dynamo, fx, logging, runtime
 from torch_tensorrt._compile import compile, convert_method_to_trt_engine, cross_compile_for_windows
+from torch_tensorrt._features import ENABLED_FEATURES
 from torch_tensorrt.dynamo._compiler import load_cross_compiled_exported_program
 from torch_tensorrt.dynamo.backend import torch_compile
 from torch_tensorrt.dynamo.backend.registration import register_backends
@@ -28,6 +29,7 @@ from torch_tensorrt.spec.version import VERSION
 __version__ = VERSION
 
 __all__ = [
+    "ENABLED_FEATURES",
     "BuildError",
     "CompiledModule",
     "Device",
@@ -49,6 +51,7 @@ __all__ = [
     "cross_compile_for_windows",
     "dtype",
     "dynamo",
+    "fx",
     "inspect_file",
     "load",
     "load_cross_compiled_exported_program",

@@ -25,7 +25,7 @@ from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.trace.call_inputs import collect_inputs
 
-Model: TypeAlias = "nn.Module | ExportedProgram | torch.jit.ScriptModule | torch.jit.ScriptFunction[..., object]"
+Model: TypeAlias = "nn.Module | ExportedProgram | torch.jit.ScriptModule | torch.jit.ScriptFunction"  # type: ignore[type-arg]
 _SCRIPTS = (torch.jit.ScriptModule, torch.jit.ScriptFunction)
 # `ir` -> the door that it names, and what that takes.
 _DOORS = {
@@ -45,12 +45,7 @@ _TAKES = {
 _log = logger("compile")
 
 
-@overload
-def compile(
-    module: torch.jit.ScriptModule, ir: Literal["default"] = ..., inputs: object = ..., **kwargs: object
-) -> torch.jit.ScriptModule: ...
-
-
+# A ScriptModule, which type checkers take for an nn.Module, gives a ScriptModule.
 @overload
 def compile(
     module: nn.Module | ExportedProgram,
@@ -64,7 +59,15 @@ def compile(
 
 
 @overload
-def compile(module: Model, ir: str, inputs: object = ..., **kwargs: object) -> Callable[..., object]: ...
+def compile(
+    module: Model,
+    ir: str,
+    inputs: object = ...,
+    arg_inputs: object = ...,
+    kwarg_inputs: Mapping[str, object] | None = ...,
+    enabled_precisions: object = ...,
+    **kwargs: object,
+) -> Callable[..., object]: ...
 
 
 def compile(
@@ -111,12 +114,9 @@ def compile(
     if door == "fx":
         assert isinstance(module, nn.Module)
         # The documented meaning through this door: the sizes are those of the inputs, and the dtypes the model's.
-        documented = {
-            "explicit_batch_dimension": True,
-            "dynamic_batch": False,
-            "lower_precision": fx.LowerPrecision.FP32,
-        }
-        return fx.compile(module, given, **{**documented, **kwargs})
+        documented: dict[str, object] = {"explicit_batch_dimension": True, "dynamic_batch": False}
+        documented["lower_precision"] = fx.LowerPrecision.FP32
+        return fx.compile(module, given, **{**documented, **kwargs})  # type: ignore[arg-type]
     raise UnsupportedError("ir='ts' is not built yet in this version; use ir='dynamo'.")
 
 

@@ -300,6 +300,14 @@ CASES: Mapping[str, Case] = {
     ),
     "returns two views of one result": Case(lambda x: (lambda y: (y[1:], y.t()))(x.relu() + 1), rows((3, 4))),
     "returns a result and a view of it": Case(lambda x: (lambda y: (y, y.view(-1)))(x.relu() + 1), rows((3, 4), (3, 4))),
+    "returns a view of a result with another layout": Case(
+        lambda x: F.max_pool2d(x, 2).permute(0, 2, 3, 1).view(-1, 3)[1:].unsqueeze(0).expand(2, -1, -1)[0].unbind(1),
+        lambda: [(torch.randn(2, 3, 8, 8).to(memory_format=torch.channels_last),)],
+    ),
+    "returns parts of its input, with a size that varies": Case(
+        lambda x: (*x.split(2, dim=1), *x.unbind(1), x.relu()), rows((3, 4), (5, 4), (6, 4)), 2
+    ),
+    "returns parts of a result": Case(lambda x: (x * 2).chunk(2), rows((4, 3))),
     "returns one result twice": Case(lambda x: (lambda y: (y, y))(x.relu() + 1), rows((3, 4))),
     "structures": Case(
         lambda x, y, s: structures({"x": x, "y": y}, scale=s), lambda: [(torch.randn(3), torch.randn(2), torch.randn(()))]

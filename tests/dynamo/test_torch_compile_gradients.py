@@ -42,7 +42,7 @@ def compiled_by(model: Callable[..., object]) -> Callable[..., Tensor]:
 
 def gradients(model: nn.Module, run: Callable[..., Tensor], x: Tensor) -> dict[str, Tensor | None]:
     """Of the sum of squares, with regard to the input and every parameter."""
-    x = x.clone().requires_grad_()
+    x = x.detach().clone().requires_grad_()
     model.zero_grad()
     run(x).square().sum().backward()
     return {"x": x.grad, **{name: parameter.grad for name, parameter in model.named_parameters()}}
@@ -74,7 +74,7 @@ def test_gradients_are_those_of_pytorch(name: str, plans: list[Plan]) -> None:
 
 
 def test_the_first_gradients_are_told_of_and_then_pytorch_runs_the_graph(caplog: pytest.LogCaptureFixture) -> None:
-    model, x = small().eval(), torch.randn(3, 4)
+    model, x = small().eval(), torch.randn(3, 4, requires_grad=True)
     compiled = compiled_by(model)
     assert type(compiled(x).grad_fn).__name__ == "_RecomputedBackward"
     gradients(model, compiled, x)

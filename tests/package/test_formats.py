@@ -429,3 +429,38 @@ def test_inductor_configs_are_inductors(configs: object, message: str) -> None:
 def test_inductor_configs_mean_nothing_elsewhere(caplog: pytest.LogCaptureFixture) -> None:
     saved(PROGRAM, inductor_configs={})
     assert "save does not know inductor_configs" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        (lambda x: torch.nn.functional.adaptive_avg_pool2d(x, (2, 3)), r"right only where \w+ == 6 and \w+ == 8"),
+        (lambda x: x.diagonal(0, 2, 3) + 0, r"'diagonal' \(aten\.diagonal\.default\) has the sizes that it has"),
+    ],
+    ids=["a size that it fixes", "the smaller of two sizes"],
+)
+def test_code_that_would_be_wrong_for_some_of_the_sizes_is_not_saved(
+    function: Callable[[Tensor], Tensor], told: str
+) -> None:
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x)
+
+    images = Input(min_shape=(1, 2, 4, 4), opt_shape=(2, 2, 6, 8), max_shape=(4, 2, 12, 12))
+    with pytest.raises(torch_tensorrt.UnsupportedError, match=told):
+        saved(compiled(Model(), images), output_format="aot_inductor")
+
+
+@pytest.mark.slow
+def test_a_package_of_native_engines_holds_them_as_code_and_needs_nothing(tmp_path: Path) -> None:
+    torch_tensorrt.save(net("inductor"), tmp_path / "net.pt2", output_format="aot_inductor")
+    assert torch_tensorrt.inspect_file(tmp_path / "net.pt2").engines == ()
+    assert torch_tensorrt.load(tmp_path / "net.pt2").record["needs"] == []
+    code = (
+        "import sys, torch; sys.modules['torch_tensorrt'] = None; m = torch._inductor.aoti_load_package('net.pt2'); "
+        "torch.save(m(torch.ones(5, 8), shift=torch.ones(8))[0]['y'], 'y.pt')"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=tmp_path, timeout=180)
+    expected = net("eager")(torch.ones(5, 8), shift=torch.ones(8))[0]["y"]
+    torch.testing.assert_close(torch.load(tmp_path / "y.pt"), expected)

@@ -20,12 +20,29 @@ from torch_tensorrt.spec.errors import InputError, UnsupportedError
 
 __all__ = [
     "BindingNameMismatchError",
+    "compile",
     "convert_exported_program_to_serialized_trt_engine",
     "convert_exported_program_to_trt_engine",
     "cross_compile_for_windows",
     "load_cross_compiled_exported_program",
     "save_cross_compiled_exported_program",
 ]
+
+
+def compile(
+    exported_program: ExportedProgram | nn.Module,
+    inputs: object = None,
+    *,
+    arg_inputs: object = None,
+    kwarg_inputs: Mapping[str, object] | None = None,
+    **kwargs: object,
+) -> CompiledModule:
+    """Compiles an ExportedProgram (or an nn.Module, which is traced first).
+
+    `inputs` (or `arg_inputs`) and `kwarg_inputs` may be left out for an ExportedProgram: its own are used. The other arguments
+    are the options of CompilationSettings. Raises what `torch_tensorrt.compile` raises.
+    """
+    return compile_model(exported_program, inputs, arg_inputs, kwarg_inputs, kwargs)
 
 
 def convert_exported_program_to_serialized_trt_engine(

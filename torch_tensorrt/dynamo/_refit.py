@@ -14,7 +14,12 @@ from torch.export import ExportedProgram
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.refitting.refit import refit, require_program, take_over
 from torch_tensorrt.refitting.verifying import verify
+from torch_tensorrt.spec.absent import Absent
 from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
+
+construct_refit_mapping = Absent(
+    "dynamo._refit.construct_refit_mapping", "refit_module_weights finds out itself which weights an engine takes"
+)
 
 
 class Runtime(Protocol):

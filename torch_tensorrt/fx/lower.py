@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -60,7 +61,7 @@ def compile(  # the documented signature
         cuda_graph_batch_size: refused when it is set.
         dynamic_batch: as said above.
         is_aten: which tracer; there is one, so both mean the same.
-        use_experimental_fx_rt: warned about when it is set, as correctness_atol and correctness_rtol are.
+        use_experimental_fx_rt: warned about when it is set, as are the next two.
         correctness_atol: not used.
         correctness_rtol: not used.
         **kwargs: options of CompilationSettings.
@@ -68,27 +69,13 @@ def compile(  # the documented signature
     Raises:
         InputError, UnsupportedError, BuildError: as `torch_tensorrt.compile` does; also for options named above.
     """
+    given = locals()
     warnings.warn(
         "torch_tensorrt.fx.compile (ir='fx') is deprecated; use torch_tensorrt.compile(module, inputs=...).",
         DeprecationWarning,
         stacklevel=2,
     )
-    setting = LowerSetting(
-        max_batch_size=max_batch_size,
-        lower_precision=lower_precision,
-        min_acc_module_size=min_acc_module_size,
-        is_aten=is_aten,
-        explicit_batch_dimension=explicit_batch_dimension,
-        max_workspace_size=max_workspace_size,
-        verbose_log=verbose_log,
-        timing_cache_prefix=timing_cache_prefix,
-        save_timing_cache=save_timing_cache,
-        cuda_graph_batch_size=cuda_graph_batch_size,
-        dynamic_batch=dynamic_batch,
-        correctness_atol=correctness_atol,
-        correctness_rtol=correctness_rtol,
-        use_experimental_rt=use_experimental_fx_rt,
-    )
+    setting = _setting(given)
     return _lower(module, input, setting, None, kwargs)
 
 
@@ -135,6 +122,13 @@ def _lower(
         tensors = [given for given in inputs if isinstance(given, torch.Tensor)]
         described = [spec.to_input() for spec in generate_input_specs(tensors, setting, additional_inputs)]
     return compile_model(module, described, None, None, {**options_of(setting), **options})
+
+
+def _setting(given: Mapping[str, object]) -> LowerSetting:
+    """The arguments of `compile` in the form of a LowerSetting, which calls one of them otherwise."""
+    named = {**given, "use_experimental_rt": given["use_experimental_fx_rt"]}
+    known = {declared.name for declared in dataclasses.fields(LowerSetting)}
+    return LowerSetting(**{name: value for name, value in named.items() if name in known})  # type: ignore[arg-type]
 
 
 def _is_fixed(setting: LowerSetting) -> bool:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
-from torch._functorch._aot_autograd.descriptors import BufferAOTInput, ParamAOTInput, PlainAOTInput, PlainAOTOutput
+from torch._functorch._aot_autograd.descriptors import BufferAOTInput, ParamAOTInput, PlainAOTInput
 from torch._functorch._aot_autograd.schemas import OutputType, ViewAndMutationMeta
 from torch._guards import TracingContext, tracing
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 from torch_tensorrt.lowering.decomposing import Table, taking_apart
-from torch_tensorrt.lowering.layout import KEEP_IN_TORCH
+from torch_tensorrt.lowering.editing import add_call
+from torch_tensorrt.lowering.layout import KEEP_IN_TORCH, dense_order, invert
 from torch_tensorrt.lowering.pipeline import describe_attributes
 from torch_tensorrt.spec.errors import TorchTensorRTError, UnsupportedError
 from torch_tensorrt.trace.symbols import SymbolRange
@@ -111,7 +114,7 @@ def _captured(graph_module: fx.GraphModule, source: fx.GraphModule, inputs: Sequ
             if weight is not None and place not in written:
                 weights[place] = weight
     ranges = _ranges(placeholders)
-    _keep_views(graph_module, meta)
+    _keep_views(graph_module)
     _cast_with_aten(graph_module)
     _read_sizes_from_tensors(graph_module, weights)
     for node in graph_module.graph.nodes:
@@ -152,20 +155,52 @@ def _ranges(placeholders: Sequence[fx.Node]) -> dict[str, SymbolRange]:
     return ranges
 
 
-def _keep_views(graph_module: fx.GraphModule, meta: ViewAndMutationMeta) -> None:
-    """AOTAutograd makes results that show an input's memory itself, and reads the layout off what the graph returns: an engine
-    would return a copy with another one.
+def _keep_views(graph_module: fx.GraphModule) -> None:
+    """Results that show the memory of an input or of another result are views that PyTorch makes: an engine would return a copy.
+
+    AOTAutograd makes views of inputs itself, with the layout of what the graph returns.
     """
-    output = graph_module.graph.output_node()
-    results = output.args[0]
-    assert isinstance(results, (tuple, list))
-    for node, description in zip(results, output.meta.get("desc", ()), strict=False):
-        plain = isinstance(description, PlainAOTOutput)
-        if not plain or meta.output_info[description.idx].output_type in _OWN_MEMORY:
-            continue
-        while isinstance(node, fx.Node) and isinstance(node.target, torch._ops.OpOverload) and node.target.is_view:
-            node.meta[KEEP_IN_TORCH] = "it shows the memory of another tensor that the caller has"
-            node = node.args[0]
+    for node in _sharing_results(graph_module.graph):
+        while _is_view(node) and KEEP_IN_TORCH not in node.meta:
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            if node.target is not operator.getitem:
+                node.meta[KEEP_IN_TORCH] = "it shows the memory of another tensor that the caller has"
+                _pin_layout(graph_module, source)
+            node = source
+
+
+def _sharing_results(graph: fx.Graph) -> list[fx.Node]:
+    results = list(dict.fromkeys(graph.output_node().all_input_nodes))
+    known = [*graph.find_nodes(op="placeholder"), *results]
+    count = Counter(storage for node in dict.fromkeys(known) for storage in _storages(node))
+    return [node for node in results if any(count[storage] > 1 for storage in _storages(node))]
+
+
+def _storages(node: fx.Node) -> set[int]:
+    value = node.meta.get("val")
+    return {value.untyped_storage()._cdata} if isinstance(value, Tensor) else set()
+
+
+def _is_view(node: fx.Node) -> bool:
+    if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+        return _is_view(node.args[0])  # one of the parts that split gives
+    return isinstance(node.target, torch._ops.OpOverload) and node.target.is_view
+
+
+def _pin_layout(graph_module: fx.GraphModule, base: fx.Node) -> None:
+    """view(base)  ->  view(permute(permute(base, order), inverse)): an engine gives `base` contiguous, and the view may need the
+    layout that PyTorch's has.
+    """
+    order = dense_order(base.meta["val"]) if base.op == "call_function" and not _is_view(base) else None
+    if order is None or list(order) == sorted(order):
+        return
+    with graph_module.graph.inserting_after(base):
+        inner = add_call(graph_module, torch.ops.aten.permute.default, (base, list(order)))
+    with graph_module.graph.inserting_after(inner):
+        outer = add_call(graph_module, torch.ops.aten.permute.default, (inner, list(invert(order))))
+    outer.meta[KEEP_IN_TORCH] = "gives the result PyTorch's strides (a view)"
+    base.replace_all_uses_with(outer, delete_user_cb=lambda user: user is not inner)
 
 
 def _read_sizes_from_tensors(graph_module: fx.GraphModule, weights: Mapping[int, Tensor]) -> None:
@@ -212,6 +247,6 @@ def _impure(graph_module: fx.GraphModule, meta: ViewAndMutationMeta) -> str:
             return f"it has control flow ({node.target})"
     if meta.mutated_inp_runtime_indices:
         return "it writes to buffers or inputs"
-    if any(info.output_type not in _OWN_MEMORY for info in meta.output_info):
+    if _sharing_results(graph_module.graph) or any(info.output_type not in _OWN_MEMORY for info in meta.output_info):
         return "some of its results share memory with its inputs or with each other"
     return ""

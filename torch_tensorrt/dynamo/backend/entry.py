@@ -103,12 +103,14 @@ def _compile(
     for told in backend.unhonoured(settings):
         warn_once(f"{backend.name}: {told}", told)
     gradients = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if gradients:
+        _require_repeatable(_unrepeatable(gm))
     # Constants that could be exchanged are of no use here: a changed weight builds the engine again, or is an input.
     for_engines = replace(settings, immutable_weights=True)
 
     def compile_captured(captured: Captured) -> Boxed:
         if gradients:
-            _require_repeatable(captured, gm)
+            _require_repeatable(captured.impure)
 
         def build(graph_module: fx.GraphModule) -> fx.GraphModule:
             with quiet_torch(), torch.no_grad():
@@ -126,13 +128,14 @@ def _device(tensors: Sequence[Tensor]) -> torch.device:
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
-def _require_repeatable(captured: Captured, gm: fx.GraphModule) -> None:
-    """Gradients are computed by running the graph a second time, in PyTorch."""
-    why = captured.impure
+def _unrepeatable(gm: fx.GraphModule) -> str:
     if any(parameter.requires_grad for parameter in gm.parameters()):
-        why = "it holds parameters of its own"
-    if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")):
-        why = "autocast is on"
+        return "the graph holds parameters of its own"
+    return "autocast is on" if any(torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")) else ""
+
+
+def _require_repeatable(why: str) -> None:
+    """Gradients are computed by running the graph a second time, in PyTorch."""
     if why:
         raise UnsupportedError(
             f"engines only infer, this call records gradients, and they could not be computed afterwards: {why}. To infer, call the "
