@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint check slow fuzz kill bench docs mutation opinfo
+.PHONY: install demo test lint check slow fuzz kill bench docs mutation opinfo opinfo-compile
 
 install: $(VENV)/.stamp
 
@@ -17,8 +17,9 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python examples/demo.py
 
+# A file's tests stay in one process; PyTorch and OpenVINO would start threads for all cores in each. JOBS=8 on a larger machine.
 test: install
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow" -n $(or $(JOBS),2) --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .
@@ -43,12 +44,17 @@ bench: install
 
 docs: install
 	$(BIN)/python docs/write_options.py
+	$(BIN)/python docs/write_api_status.py
 	$(BIN)/python -m torch_tensorrt coverage --zoo tests/zoo/models.py --tensorrt sm_89 --operators docs/data/documented_operators.txt --write docs/coverage.md
 
-# One-property mutations of right networks: who notices each (minutes). ROWS=40: each 40th row of the operator suite beside them.
+# One-property mutations of right networks: who notices each (minutes). ROWS=40: one of 40 rows of the operator suite beside them.
 mutation: install
 	PYTHONPATH=tests:. $(BIN)/python tests/interpret/mutation.py --rows $(or $(ROWS),40)
 
 # PyTorch's own sample inputs through the TensorRT converters (minutes); the counts go to docs/data/opinfo.json.
 opinfo: install
 	PYTHONPATH=tests:. OMP_NUM_THREADS=1 $(BIN)/python tests/suite/opinfo.py --write docs/data/opinfo.json
+
+# PyTorch's own sample inputs through torch.compile with our backend: every third operator, two samples each (minutes).
+opinfo-compile: install
+	OMP_NUM_THREADS=1 $(BIN)/python tests/dynamo/op_samples.py --every $(or $(EVERY),3)

@@ -36,7 +36,8 @@ LEVELS = {
     "package": 6,  # above refitting, whose way to exchange engines it uses
     "compiler": 7,
     "raw_engine": 7,  # the other pipeline: one engine of the whole program
-    **dict.fromkeys(("dynamo", "ts", "fx", "logging", "_features", "_Input", "_Device", "_enums"), 8),
+    **dict.fromkeys(("dynamo", "ts", "fx", "logging", "_Input", "_Device", "_enums"), 8),
+    "_features": 8.5,
     "_compile": 8.5,  # passes on to the doors of each ir
     "": 9,  # torch_tensorrt/__init__.py
     "tools": 10,
@@ -50,31 +51,33 @@ BUDGETS = {
     "spec": 1850,  # design 900: checks and normal forms of values are half of it; several ranges; what is documented and refused
     "contracts": 750,
     "archives": 450,  # not in the design: what is looked at before PyTorch reads a program
-    "observe logging.py": 300,
-    "trace": 450,  # design 350: the ranges of symbols are read here too
+    "observe logging.py": 380,  # design 300: graphs shown to the Debugger
+    "trace": 550,  # design 350: the ranges of symbols are read here, and what torch.export took for granted
     "lowering": 1500,
-    "partition": 800,  # design 500: sizes are computed again inside each partition
+    "partition": 900,  # design 500: sizes are computed again inside each partition; whole programs; sizes nobody can tell
     "engines/__init__.py": 55,  # design 50: a line for each engine
     "engines/eager": 200,  # design 120: its bytes are an exported program, made and checked here
     "engines/openvino": 1850,  # design 500: operator forms found wrong are refused or rewritten; representations to refit
-    "engines/inductor": 1050,  # design 500: the program and weights travel with the code, to be rebuilt and refitted
+    "engines/inductor": 1150,  # design 500: the program and weights travel with the code; varying sizes it gets wrong are refused
     "engines/tensorrt": 8000,  # design 3,900: 240 operators and more, with the forms that the SDK takes and refusals; running
     "runtime": 1300,  # design 900: profiles, streamed weights and outputs chosen for a block of calls, and documented places
     "package": 3000,  # design 700: three formats, and files are screened, inspected and described here
     "refitting": 550,  # issue 3: weights that change; the graphs are compared in words here
     "caching": 1250,  # not in the design: key, format, folder and hook of the engine cache; whole programs in it
-    "dynamo": 1350,  # design 300: raw engines and files for Windows; the backend of torch.compile; documented places
-    "ts": 400,
+    "dynamo": 2250,  # design 300: raw engines and files for Windows; torch.compile; documented places; weights that change; Debugger
+    "ts": 900,  # design 400: TorchScript graphs are run by our own interpreter, and split where they can't be exported
     "fx": 450,  # design 300: the documented options one by one, each translated, warned about or refused
     "_features.py _Input.py _Device.py _enums.py": 80,  # not in the design: documented places of names
 }
-# The core: design 12,000. Since then: three output formats, the engine cache, refitting, files that are screened, inductor.
-CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 24_000, 400, 60, 40, 0.03, 6
+# The core: design 12,000. Since then: three formats, the engine cache, refitting, screened files, inductor, all doors.
+CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 29_000, 400, 60, 40, 0.03, 6
 # The documented signatures of the public verbs, which are not ours to shorten.
 LONG_SIGNATURES = {
     "tools/command.py:coverage",  # a parameter for each option of the command
     *("_compile.py:compile", "package/saving.py:save", "fx/lower.py:compile"),
     "dynamo/_refit.py:refit_module_weights",
+    "dynamo/debug/_Debugger.py:Debugger.__init__",
+    "dynamo/runtime/_MutableTorchTensorRTModule.py:MutableTorchTensorRTModule.__init__",
     *("_compile.py:convert_method_to_trt_engine", "_compile.py:cross_compile_for_windows"),
     "dynamo/_compiler.py:convert_exported_program_to_serialized_trt_engine",
     "engines/tensorrt/users.py:dynamo_tensorrt_converter",
@@ -263,8 +266,14 @@ def missing_docstrings(source: Source) -> Iterator[str]:
         yield f"{source.path} has no docstring"
     for node in source.tree.body:
         named = isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+        if named and _is_overload(node):  # the function itself follows
+            continue
         if named and not ast.get_docstring(node):
             yield f"{source.path}:{node.name} has no docstring"
+
+
+def _is_overload(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    return any(isinstance(part, ast.Name) and part.id == "overload" for part in node.decorator_list)
 
 
 def _length(node: Function) -> int:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from torch_tensorrt import dynamo, fx, logging, runtime
+from torch_tensorrt import dynamo, fx, logging, runtime, ts
 from torch_tensorrt._compile import compile, convert_method_to_trt_engine, cross_compile_for_windows
+from torch_tensorrt._Device import Device
+from torch_tensorrt._enums import DeviceType, EngineCapability, Platform, dtype, memory_format
 from torch_tensorrt._features import ENABLED_FEATURES
+from torch_tensorrt._Input import Input
 from torch_tensorrt.dynamo._compiler import load_cross_compiled_exported_program
 from torch_tensorrt.dynamo.backend import torch_compile
 from torch_tensorrt.dynamo.backend.registration import register_backends
+from torch_tensorrt.dynamo.runtime import MutableTorchTensorRTModule
 from torch_tensorrt.package.inspecting import EngineReport, FileReport, inspect_file
 from torch_tensorrt.package.loading import load
 from torch_tensorrt.package.saving import save
 from torch_tensorrt.runtime.module import CompiledModule
-from torch_tensorrt.spec.device import Device
-from torch_tensorrt.spec.enums import DeviceType, EngineCapability, Platform, dtype, memory_format
 from torch_tensorrt.spec.errors import (
     BuildError,
     EngineNotRunnable,
@@ -23,7 +25,6 @@ from torch_tensorrt.spec.errors import (
     TorchTensorRTError,
     UnsupportedError,
 )
-from torch_tensorrt.spec.input import Input
 from torch_tensorrt.spec.version import VERSION
 
 __version__ = VERSION
@@ -42,6 +43,7 @@ __all__ = [
     "Input",
     "InputError",
     "InternalError",
+    "MutableTorchTensorRTModule",
     "Platform",
     "TorchTensorRTError",
     "UnsupportedError",
@@ -60,6 +62,7 @@ __all__ = [
     "runtime",
     "save",
     "torch_compile",
+    "ts",
 ]
 
 register_backends()  # the names that torch.compile(backend=...) knows us by

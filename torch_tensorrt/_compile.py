@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from torch_tensorrt import fx
+from torch_tensorrt import fx, ts
 from torch_tensorrt.compiler import compile_model
 from torch_tensorrt.dynamo._compiler import (
     convert_exported_program_to_serialized_trt_engine,
@@ -106,18 +106,23 @@ def compile(
         kwargs["enabled_precisions"] = enabled_precisions
     if door == "torch_compile":
         assert isinstance(module, nn.Module)
+        if not (inputs is arg_inputs is kwarg_inputs is None):
+            _log.info("ir='torch_compile' compiles when the result is called: inputs are not used.")
         return torch_compile(module, **kwargs)  # type: ignore[arg-type]
     if door == "dynamo":
         assert isinstance(module, (nn.Module, ExportedProgram))
         return compile_model(module, inputs, arg_inputs, kwarg_inputs, kwargs)
-    given = _positional(door, inputs, arg_inputs, kwarg_inputs)
+    if kwarg_inputs:
+        raise InputError(f"ir={ir!r} takes positional inputs only; give all in inputs=[...], or use ir='dynamo'.")
     if door == "fx":
         assert isinstance(module, nn.Module)
+        given = [*collect_inputs(inputs, arg_inputs).args]
         # The documented meaning through this door: the sizes are those of the inputs, and the dtypes the model's.
         documented: dict[str, object] = {"explicit_batch_dimension": True, "dynamic_batch": False}
         documented["lower_precision"] = fx.LowerPrecision.FP32
         return fx.compile(module, given, **{**documented, **kwargs})  # type: ignore[arg-type]
-    raise UnsupportedError("ir='ts' is not built yet in this version; use ir='dynamo'.")
+    assert not isinstance(module, ExportedProgram)
+    return ts.compile(module, inputs=inputs if inputs is not None else arg_inputs, **kwargs)
 
 
 def convert_method_to_trt_engine(
@@ -150,7 +155,11 @@ def convert_method_to_trt_engine(
     if enabled_precisions is not None:
         kwargs["enabled_precisions"] = enabled_precisions
     if door == "ts":
-        raise UnsupportedError("ir='ts' is not built yet in this version; use ir='dynamo'.")
+        if kwarg_inputs:
+            raise InputError(f"ir={ir!r} takes positional inputs only; give all in inputs=[...], or use ir='dynamo'.")
+        assert not isinstance(module, ExportedProgram)
+        given = inputs if inputs is not None else arg_inputs
+        return ts.convert_method_to_trt_engine(module, method_name, inputs=given, **kwargs)
     if door != "dynamo":
         raise UnsupportedError(f"ir={ir!r} gives no raw engines; leave `ir` out, or use ir='dynamo' or ir='ts'.")
     assert isinstance(module, (nn.Module, ExportedProgram))
@@ -210,15 +219,6 @@ def _door(module: object, ir: str) -> str:
         hint = "use ir='ts'" if script else "leave `ir` out, or pass its .module()" if program else "pass one of these"
         raise InputError(f"ir={ir!r} takes {_TAKES[door]}, not a {type(module).__name__}; {hint}.")
     return door
-
-
-def _positional(
-    door: str, inputs: object, arg_inputs: object, kwarg_inputs: Mapping[str, object] | None
-) -> list[object]:
-    """The inputs of a door that knows positional ones only."""
-    if kwarg_inputs:
-        raise InputError(f"ir={door!r} takes positional inputs only; give all in inputs=[...], or use ir='dynamo'.")
-    return [*collect_inputs(inputs, arg_inputs).args]
 
 
 def _with_forward(module: nn.Module | ExportedProgram, method_name: str) -> nn.Module | ExportedProgram:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import NamedTuple
 
+from torch_tensorrt import ts
+from torch_tensorrt.spec.absent import Absent
 from torch_tensorrt.spec.enums import Platform
 
 
@@ -30,7 +32,7 @@ def _installed(module: str) -> bool:
 
 
 ENABLED_FEATURES = FeatureSet(
-    torchscript_frontend=True,
+    torchscript_frontend=not isinstance(ts.compile, Absent),
     torch_tensorrt_runtime=True,
     dynamo_frontend=True,
     fx_frontend=True,

@@ -174,6 +174,28 @@ def test_torch_compile_is_torch_compile_with_options(plans: list[Plan]) -> None:
     assert list(plan.refusals.values()) == ["aten.relu.default is listed in torch_executed_ops"]
 
 
+def test_the_verb_compile_has_torch_compile_as_an_ir(plans: list[Plan]) -> None:
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU()).eval(), torch.randn(2, 4)
+    compiled = torch_tensorrt.compile(model, ir="torch_compile", inputs=[x], min_block_size=1)
+    with torch.no_grad():
+        agree(compiled(x), model(x))
+        agree(compiled(x[:1]), model(x[:1]))
+    assert len(plans) == 2
+    with pytest.raises(InputError, match="Did you mean 'min_block_size'"):
+        torch_tensorrt.compile(model, ir="torch_compile", inputs=[x], min_blok_size=1)
+
+
+def test_engines_are_taken_from_the_engine_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = {"cache_built_engines": True, "reuse_cached_engines": True, "engine_cache_dir": str(tmp_path)}
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU()).eval(), torch.randn(2, 4)
+    for taken in (0, 1):
+        torch._dynamo.reset()
+        caplog.clear()
+        with torch.no_grad(), caplog.at_level("INFO", "torch_tensorrt"):
+            agree(compiled_by(model, **cache)(x), model(x))
+        assert caplog.text.count("taken from the engine cache") == taken
+
+
 def test_modules_are_named_as_in_the_model(plans: list[Plan]) -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ModuleList([nn.Linear(4, 4), nn.Tanh()])[0], nn.Tanh()).eval()
     with torch.no_grad():

@@ -249,7 +249,7 @@ def test_a_method_is_converted_under_its_own_argument_names(trt: object) -> None
             InputError,
             "encod",
         ),
-        (lambda: torch_tensorrt.convert_method_to_trt_engine(scorer(), ir="ts"), UnsupportedError, "ir='ts'"),
+        (lambda: torch_tensorrt.convert_method_to_trt_engine(scorer(), ir="fx"), UnsupportedError, "ir='fx'"),
         (lambda: torch_tensorrt.convert_method_to_trt_engine(scorer(), ir="onnx"), InputError, "not known"),
         (
             lambda: torch_tensorrt.convert_method_to_trt_engine(exported(), "encode"),

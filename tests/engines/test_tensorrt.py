@@ -356,7 +356,9 @@ def test_a_converter_that_is_wrong_about_a_shape_is_told_so(registry: ConverterR
     ) -> ITensor:
         return ctx.layers.reshape(args[0], [6])
 
-    with pytest.raises(InputError, match=r"'relu' .* gives torch.float32 \[6\] and PyTorch torch.float32 \[2, 3\].*Correct it"):
+    with pytest.raises(
+        InputError, match=r"'relu' .* gives torch.float32 \[6\] and PyTorch torch.float32 \[2, 3\].*Correct it"
+    ):
         defined(torch.relu, [torch.randn(2, 3)])
 
 

@@ -5,6 +5,7 @@ They are asked only about mutants that kept every shape, and whose numbers are r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,10 @@ from torch import Tensor
 
 from interpret.reading import Layer, axes_of
 
+SHIFT = "the largest is taken off so that nothing overflows: any shift cancels out"
 NOT_TOLD = "not equivalent: these inputs have no value near this bound"
+NOT_TAKEN = "not equivalent: with these inputs a Select takes its other branch everywhere"
+_FAR = 9  # layers
 _COMMUTES = frozenset(["SUM", "PROD", "MAX", "MIN", "AND", "OR", "XOR", "EQUAL"])
 _ALPHA = frozenset(["LEAKY_RELU", "ELU", "SELU", "SOFTPLUS", "CLIP", "HARD_SIGMOID", "SCALED_TANH", "THRESHOLDED_RELU"])
 _BETA = frozenset(["SELU", "SOFTPLUS", "CLIP", "HARD_SIGMOID", "SCALED_TANH"])
@@ -56,9 +60,21 @@ class Mutant:
 def reason_to_be_silent(mutant: Mutant) -> str:
     """Why it changes nothing of what the network gives, or ""."""
     layer = mutant.layer
-    if not mutant.readers and not mutant.results & set(layer.outputs):
-        return "nothing reads what the layer gives"
+    if not _reaches_a_result(mutant):
+        return "no result depends on the layer"
     return next((why for why in REASONS.get(layer.kind, _none)(mutant) if why), "")
+
+
+def _reaches_a_result(m: Mutant) -> bool:
+    met, waiting = {m.layer.name}, [m.layer]
+    while waiting:
+        layer = waiting.pop()
+        if m.results & set(layer.outputs) or layer.loop or layer.conditional or layer.attention:
+            return True
+        behind = [other for other in _behind(m, layer) if other.name not in met]
+        met.update(other.name for other in behind)
+        waiting += behind
+    return False
 
 
 def _none(mutant: Mutant) -> Iterator[str]:
@@ -86,8 +102,29 @@ def _elementwise(m: Mutant) -> Iterator[str]:
         yield "the operation commutes"
     if m.property == "inputs" and torch.equal(*torch.broadcast_tensors(m.given(0), m.given(1))):
         yield "both operands are equal"
+    if m.property == "inputs" and m.native.op.name == "SUB" and all(_forgets_sign(reader) for reader in m.readers):
+        yield "its square is taken, or its absolute value"
     if m.property == "op":
         yield _same_operation(m)
+        yield _never_taken(m)
+
+
+def _forgets_sign(reader: Layer) -> bool:
+    kind, native = reader.kind, reader.native
+    squares = kind == "ELEMENTWISE" and native.op.name == "PROD" and reader.inputs[0] == reader.inputs[1]
+    return squares or (kind == "UNARY" and native.op.name == "ABS")
+
+
+def _never_taken(m: Mutant) -> str:
+    """Whether each reader is a Select that takes its other branch everywhere."""
+    name = m.layer.outputs[0]
+    for reader in m.readers:
+        if reader.kind != "SELECT" or reader.inputs[0] == name:
+            return ""
+        condition = m.values[str(reader.inputs[0])]
+        if bool((condition if reader.inputs[1] == name else ~condition).any()):
+            return ""
+    return NOT_TAKEN if m.readers else ""
 
 
 def _same_operation(m: Mutant) -> str:
@@ -108,12 +145,26 @@ def _same_operation(m: Mutant) -> str:
         bool((a == 1).all()) and bool((b <= 1).all()) for a, b in ((first, second), (second, first))
     ):
         return "one operand is 1, the other at most 1"
+    source = next((other for other in m.layers if m.layer.inputs[1] in other.outputs), None)
+    if names <= {"SUB", "SUM", "MIN"} and source is not None and source.kind == "REDUCE" and _is_shift(source):
+        return SHIFT
     reads = {reader.kind for reader in m.readers}
     if names == {"SUM", "MIN"} and first.dtype == torch.int64 and second.numel() == 1 and reads == {"SELECT"}:
         return "an index below 0 counts from the end in Gather too" if bool((first >= -second).all()) else ""
     if first.dtype == torch.bool and names <= {"OR", "XOR"} and not bool((first & second).any()):
         return "never are both true"
     return ""
+
+
+def _unary(m: Mutant) -> Iterator[str]:
+    others = {"EXP": torch.exp, "LOG": torch.log, "SQRT": torch.sqrt, "RECIP": torch.reciprocal}
+    if m.property == "op" and m.native.op.name == "SIGN" and m.new.name in others:
+        same = torch.equal(others[m.new.name](m.given(0)).sign(), m.given(0).sign())
+        yield "of the product of signs only its own sign is looked at" if same else ""
+
+
+def _is_shift(reduce: Layer) -> bool:
+    return reduce.native.op.name == "MAX" and bool(reduce.native.keep_dims)
 
 
 def _pads(m: Mutant) -> Iterator[str]:
@@ -232,6 +283,11 @@ def _reduce(m: Mutant) -> Iterator[str]:
     axes = axes_of(m.native.axes, m.given(0).dim())
     if m.property == "op" and all(m.given(0).shape[axis] == 1 for axis in axes):
         yield "there is one value to reduce"
+    if _condition_is_one(m):
+        yield NOT_TAKEN
+    takes_off = [(reader.kind, reader.inputs[0]) for reader in m.readers]
+    if m.property == "op" and _is_shift(m.layer) and takes_off == [("ELEMENTWISE", m.layer.inputs[0])]:
+        yield SHIFT if m.readers[0].native.op.name == "SUB" else ""
     casts = [reader.native.to_type for reader in m.readers if reader.kind == "CAST"]
     if m.property == "op" and {m.native.op.name, m.new.name} == {"SUM", "MAX"} and bool((m.given(0) >= 0).all()):
         yield "only whether it is 0 is looked at" if casts == [trt.bool] and len(m.readers) == 1 else ""
@@ -247,6 +303,9 @@ def _resize(m: Mutant) -> Iterator[str]:
     mode, native = m.native.resize_mode.name, m.native
     if m.property in _MODE_PARAMETERS and mode != _MODE_PARAMETERS[m.property]:
         yield "this mode has no such parameter"
+    given = m.given(0)
+    if m.property == "nearest_rounding" and mode == "NEAREST" and given.unique().numel() == given.numel():
+        yield "all values differ and the same are picked: these places are rounded alike"
     if m.property == "selector_for_single_pixel" and 1 not in m.made().shape[2:]:
         yield "no size becomes 1"
     if m.property == "shape" and (len(m.layer.inputs) > 1 or len(native.scales)):
@@ -303,13 +362,15 @@ def _attention(m: Mutant) -> Iterator[str]:
 def _constant(m: Mutant) -> Iterator[str]:
     if m.property == "shape":
         yield _reshaped_anyway(m)
-    if m.property == "weights" and _is_summed(m):
-        yield "a sum does not depend on the order of what is picked"
+    if m.property == "weights" and m.made().numel() > 1 and _is_summed(m):
+        yield "the same values in another order, and they are added up"
+    if m.property == "weights":
+        yield NOT_TAKEN if _condition_is_one(m) else _never_taken(m)
     if m.property == "weights" and m.made().numel() == 1:
         readers = {reader.native.op.name if reader.kind == "ELEMENTWISE" else reader.kind for reader in m.readers}
         if readers <= {"MIN", "MAX"}:
             yield "a bound that no size or index reaches" if not m.made().is_floating_point() else NOT_TOLD
-        if readers <= {"GREATER", "LESS"}:
+        if readers <= {"GREATER", "LESS", "FLOOR_DIV"}:
             yield NOT_TOLD
         behind = [
             other.native.op.name for reader in m.readers for other in _behind(m, reader) if other.kind == "REDUCE"
@@ -319,11 +380,25 @@ def _constant(m: Mutant) -> Iterator[str]:
 
 
 def _is_summed(m: Mutant) -> bool:
-    """Whether the constant picks values, each once, that are then added up."""
-    behind = [other for reader in m.readers for other in _behind(m, reader)]
-    return all(reader.kind in {"GATHER", "UNSQUEEZE", "SHUFFLE"} for reader in m.readers) and [
-        (other.kind, getattr(other.native, "op", None)) for other in behind
-    ] == [("REDUCE", trt.ReduceOperation.SUM)]
+    """Whether what the constant's values lead to is added up a few layers on."""
+    layers = m.readers
+    for _ in range(_FAR):
+        if any(layer.kind == "REDUCE" and layer.native.op.name == "SUM" for layer in layers):
+            return True
+        layers = [other for layer in layers for other in _behind(m, layer)]
+    return False
+
+
+def _condition_is_one(m: Mutant) -> bool:
+    """Whether all that the layer leads to, a few layers on, is a Select's condition, which has one value everywhere."""
+    layers, name = m.readers, m.layer.outputs[0]
+    for _ in range(_FAR):
+        if len(layers) != 1:
+            return False
+        if layers[0].kind == "SELECT" and layers[0].inputs[0] == name:
+            return m.values[name].unique().numel() == 1
+        name, layers = layers[0].outputs[0], _behind(m, layers[0])
+    return False
 
 
 def _behind(m: Mutant, layer: Layer) -> list[Layer]:
@@ -334,12 +409,26 @@ def _reshaped_anyway(m: Mutant) -> str:
     """The values keep their order, and whoever reads them gives them a shape."""
     if sum(size != 1 for size in m.made().shape) <= 1 and not _rows_and_columns(m):
         return "a vector either way, as the shapes behind it say"
-    kinds = [(reader.kind, reader.native) for reader in m.readers]
-    if all(kind == "SHUFFLE" and native.reshape_dims is not None for kind, native in kinds) and all(
-        list(native.first_transpose)[:2] == [0, 1] for _, native in kinds
-    ):
+    shapes = [m.made().shape, *([m.new] if m.made().numel() == math.prod(m.new) else [])]
+    orders = [_order_until_reshaped(m, reader, len(m.made().shape)) for reader in m.readers]
+    if all(order and _moves_nothing(range(len(shape)), order, shape) for order in orders for shape in shapes):
         return "the next layer reshapes it anyway"
     return ""
+
+
+def _order_until_reshaped(m: Mutant, reader: Layer, rank: int) -> list[int]:
+    """The transposition that a tensor goes through before it is reshaped; [] when something else happens to it."""
+    order = list(range(rank))
+    while reader.kind == "SHUFFLE":
+        order = [order[axis] for axis in list(reader.native.first_transpose)[:rank]]
+        if reader.native.reshape_dims is not None:
+            return order
+        order = [order[axis] for axis in list(reader.native.second_transpose)[:rank]]
+        behind = _behind(m, reader)
+        if len(behind) != 1:
+            return []
+        reader = behind[0]
+    return []
 
 
 def _rows_and_columns(m: Mutant) -> bool:
@@ -378,4 +467,5 @@ REASONS: dict[str, Callable[[Mutant], Iterator[str]]] = {
     "SHUFFLE": _shuffle,
     "SLICE": _slice,
     "TOPK": _topk,
+    "UNARY": _unary,
 }

@@ -28,7 +28,7 @@ from torch.utils._pytree import tree_leaves
 
 from interpret.equivalent import Mutant, reason_to_be_silent
 from interpret.interpreter import Interpreter
-from interpret.networks import Subject, subjects
+from interpret.networks import TOLERANCE, Subject, subjects
 from interpret.reading import Layer, read_layers
 from torch_tensorrt.engines import backend
 from torch_tensorrt.engines.tensorrt import sdk
@@ -38,7 +38,6 @@ from torch_tensorrt.spec.settings import CompilationSettings
 
 SETTINGS = CompilationSettings.from_options(device="sm_89")
 VERDICTS = ("setter", "shape inference", "builder", "numbers only", "silent")
-TOLERANCE = 1e-4  # of ||out - ref|| / ||ref||
 # What a layer is called, and what no network depends on.
 _NO_MEANING = frozenset(["name", "metadata", "num_ranks", "precision", "decomposable", "message"])
 _MOST_OTHERS = 4  # members of an enum that are tried beside the right one
@@ -161,13 +160,8 @@ class Mutants:
 def other_inputs(inputs: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """The same values elsewhere, special ones, small ones, whole ones: what one sample doesn't tell, another may."""
     random = torch.Generator().manual_seed(7)
-    for change in (_as_it_is, _with_special_values, _small, _rounded):
-        yield [
-            change(tensor.flatten()[torch.randperm(tensor.numel(), generator=random)]).reshape(tensor.shape)
-            if tensor.dtype.is_floating_point
-            else _shuffled(tensor, random)
-            for tensor in inputs
-        ]
+    for change in (_as_it_is, _with_special_values, _small, _rounded, _other_numbers):
+        yield [change(_shuffled(tensor, random)) for tensor in inputs]
 
 
 def _shuffled(tensor: Tensor, random: torch.Generator) -> Tensor:
@@ -181,16 +175,23 @@ def _as_it_is(values: Tensor) -> Tensor:
 
 
 def _with_special_values(values: Tensor) -> Tensor:
+    if not values.is_floating_point():
+        return values
     special = torch.tensor([0.0, -0.0, -1.5, 3.0, 25.0, -25.0, math.inf, -math.inf, math.nan, 1e-30, -1e-30])
-    return torch.cat([special.to(values.dtype), values])[: values.numel()]
+    return torch.cat([special.to(values.dtype), values.flatten()])[: values.numel()].reshape(values.shape)
 
 
 def _small(values: Tensor) -> Tensor:
-    return values.nan_to_num() * 1e-3
+    return values.nan_to_num() * 1e-3 if values.is_floating_point() else values
 
 
 def _rounded(values: Tensor) -> Tensor:
-    return (values.nan_to_num(0, 9, -9) * 2).round()
+    return (values.nan_to_num(0, 9, -9) * 2).round() if values.is_floating_point() else values
+
+
+def _other_numbers(values: Tensor) -> Tensor:
+    """Whole numbers in places of no index: a network that takes them for one fails, and is not asked."""
+    return values * 3 - 5 if values.dtype in (torch.uint8, torch.int8, torch.int32, torch.int64) else values
 
 
 def definition_type(dtype: object) -> torch.dtype:
@@ -314,7 +315,7 @@ def _perturbed(weights: Any) -> Any:
 
 
 def run(every: int = 1, only: str = "", rows: int = 12) -> Iterator[Finding]:
-    """Each `every`-th mutant. rows: each `rows`-th row of the operator suite is a subject, beside the networks."""
+    """Each `every`-th mutant. rows: one of how many rows of the operator suite is a subject, beside the networks."""
     for subject in subjects(rows):
         if only not in subject.name:
             continue
@@ -345,7 +346,7 @@ def silent_table(findings: Sequence[Finding]) -> str:
         for finding in findings
         if finding.verdict == "silent"
     )
-    lines = ["| silent | mutants | why it is equivalent |", "| --- | --- | --- |"]
+    lines = ["| silent | mutants | the reason |", "| --- | --- | --- |"]
     return "\n".join([*lines, *(f"| {what} | {count} | {why} |" for (what, why), count in sorted(silent.items()))])
 
 
@@ -353,7 +354,7 @@ def main() -> int:
     """Prints the tables; 1 when a silent mutant has no reason."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--every", type=int, default=1, help="each how many-th mutant")
-    parser.add_argument("--rows", type=int, default=12, help="each how many-th row of the operator suite")
+    parser.add_argument("--rows", type=int, default=12, help="one of how many rows of the operator suite")
     parser.add_argument("--only", default="", help="subjects whose name contains this")
     options = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -5,6 +5,7 @@ All values that matter are outputs: a wrong causal mask is invisible to the last
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from torch._ops import OpOverload
 from torch_tensorrt.engines import backend
 from torch_tensorrt.spec.settings import CompilationSettings
 
+TOLERANCE = 1e-4  # of ||out - ref|| / ||ref||
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -31,13 +34,13 @@ class Subject:
 
 
 def subjects(rows: int) -> Iterator[Subject]:
-    """The networks, then each `rows`-th row of the suite that TensorRT takes."""
+    """The networks, then about one of `rows` rows of the suite, of those that TensorRT takes."""
     torch.manual_seed(0)
     yield Subject("convolutions", _Convolutions().eval(), [torch.randn(2, 3, 13, 11)])
     yield Subject("transformer", _Transformer().eval(), [torch.randint(0, 19, (2, 6))])
     yield Subject("shapes and indices", _shapes_and_indices, [torch.randn(3, 4, 6), torch.tensor([2, 0, 1])])
-    for case in _cases()[::rows]:
-        if _is_taken(case):
+    for case in _cases():
+        if zlib.crc32(case.name.encode()) % rows == 0 and _is_taken(case):  # the same ones when rows are added
             yield Subject(f"row: {case.name}", case.function, case.inputs)
 
 
@@ -108,7 +111,8 @@ def _shapes_and_indices(x: Tensor, index: Tensor) -> tuple[Tensor, ...]:
 def _cases() -> list[Case]:
     tables = (elementwise, shaping, placing, reducing, forms, products)
     every = [case for table in tables for case in table.rows()]
-    return [case for case in every if case.name not in REFUSED and case.name not in WRONG and case.again is None]
+    plain = [case for case in every if case.name not in REFUSED and case.name not in WRONG and case.again is None]
+    return [case for case in plain if case.tolerance <= TOLERANCE]  # no mutant hides in the rounding of float16
 
 
 def _is_taken(case: Case) -> bool:

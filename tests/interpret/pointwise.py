@@ -100,10 +100,17 @@ def scale(layer: Layer, x: Tensor) -> Tensor:
 
 @runs("CAST")
 def cast(layer: Layer, x: Tensor) -> Tensor:
-    """Cast.html: a float is cut off, a bool is whether it is not zero."""
+    """Cast.html: a float is cut off, a bool is whether it is not zero.
+
+    What a byte becomes that the value doesn't fit into is not said there: a network must not depend on it.
+    """
     if layer.native.to_type not in TORCH_DTYPE:  # the builder takes int4 and fp4 out of quantize layers only
         raise NotInterpretedError(f"{layer.name}: a cast to {layer.native.to_type}")
     to = TORCH_DTYPE[layer.native.to_type]
+    if to in (torch.uint8, torch.int8) and not x.is_floating_point() and x.numel():
+        low, high = int(x.min()), int(x.max())
+        limits = torch.iinfo(to)
+        assert limits.min <= low <= high <= limits.max, f"{layer.name}: {low} to {high} as {to}"
     return x != 0 if to == torch.bool else x.to(to)
 
 

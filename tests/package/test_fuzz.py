@@ -108,6 +108,7 @@ def package_of(engine: bytes) -> bytes:
 ARCHIVES = (flip, splice, set_zip_fields, edit_json_member, edit_members)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("kind", ["torchscript", "aot_inductor"])
 def test_files_that_pytorch_loads_are_refused_before_it_or_handed_on(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

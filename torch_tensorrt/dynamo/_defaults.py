@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import NoReturn
+
 from torch_tensorrt.caching.disk import default_folder
+from torch_tensorrt.dynamo.debug._Debugger import _default_folder
 from torch_tensorrt.spec.enums import dtype
+from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 
 ASSUME_DYNAMIC_SHAPE_SUPPORT = CompilationSettings.assume_dynamic_shape_support
@@ -17,6 +22,7 @@ AUTOCAST_MAX_OUTPUT_THRESHOLD = CompilationSettings.autocast_max_output_threshol
 CACHE_BUILT_ENGINES = CompilationSettings.cache_built_engines
 CPU_MEMORY_BUDGET = CompilationSettings.cpu_memory_budget
 CUSTOM_ENGINE_CACHE = CompilationSettings.custom_engine_cache
+DEBUG_LOGGING_DIR = str(_default_folder())
 DECOMPOSE_ATTENTION = CompilationSettings.decompose_attention
 DEVICE = CompilationSettings.device
 DISABLED_CONSTANT_FOLD_EXCLUSIONS = CompilationSettings.disabled_constant_fold_exclusions
@@ -60,3 +66,15 @@ USE_FAST_PARTITIONER = CompilationSettings.use_fast_partitioner
 USE_FP32_ACC = CompilationSettings.use_fp32_acc
 VERSION_COMPATIBLE = CompilationSettings.version_compatible
 WORKSPACE_SIZE = CompilationSettings.workspace_size
+
+_ABSENT: Mapping[str, str] = {
+    "CUDA_GRAPH_STRATEGY": "engines don't run in CUDA graphs in this version",
+    "DYNAMIC_SHAPES_KERNEL_SPECIALIZATION_STRATEGY": "there is one way of choosing kernels for sizes that vary",
+    "RUNTIME_CACHE_PATH": "the file is in the user's cache folder, and runtime.runtime_cache(module, path) names another",
+}
+
+
+def __getattr__(name: str) -> NoReturn:
+    if name in _ABSENT:
+        raise UnsupportedError(f"torch_tensorrt.dynamo._defaults.{name} is not here: {_ABSENT[name]}.")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

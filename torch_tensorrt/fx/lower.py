@@ -87,11 +87,14 @@ class Lowerer:
 
     @classmethod
     def create(
-        cls, lower_setting: LowerSetting, interpreter_builder: object = None, split_func: object = None
+        cls,
+        lower_setting: LowerSetting,
+        interpreter_builder: object = create_lower_trt_interpreter,
+        split_func: object = default_split_function,
     ) -> Lowerer:
         """Raises UnsupportedError for an interpreter or split function of your own."""
         for name, given in (("interpreter_builder", interpreter_builder), ("split_func", split_func)):
-            if given is not None and not isinstance(given, type(default_split_function)):
+            if given is not None and not isinstance(given, Absent):
                 raise UnsupportedError(f"{name}={given!r:.200} is not possible: {_ONE_PIPELINE}.")
         return cls(lower_setting)
 

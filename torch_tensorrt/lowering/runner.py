@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import fx
 
 from torch_tensorrt.contracts.passes import LoweringPass
+from torch_tensorrt.observe.capture import show_graph
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.spec.errors import InternalError, TorchTensorRTError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -21,6 +22,7 @@ def run_passes(graph_module: fx.GraphModule, passes: Sequence[LoweringPass], set
     """
     done: list[str] = []
     for lowering_pass in passes:
+        show_graph(lowering_pass.name, "before", graph_module)
         try:
             changed = lowering_pass.run(graph_module, settings)
             if changed:
@@ -33,6 +35,7 @@ def run_passes(graph_module: fx.GraphModule, passes: Sequence[LoweringPass], set
                 "Please report this with the model."
             ) from error
         _log.debug("pass %s: %s", lowering_pass.name, "changed the graph" if changed else "nothing to do")
+        show_graph(lowering_pass.name, "after", graph_module)
         done.append(lowering_pass.name)
     graph_module.recompile()
 

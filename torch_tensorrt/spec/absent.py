@@ -17,7 +17,7 @@ class Absent:
         self.__name__, self.__doc__ = name, f"Not here: {instead}."
 
     def _refuse(self) -> NoReturn:
-        raise UnsupportedError(f"torch_tensorrt.{self.__name__} is not in this package: {str(self.__doc__)[10:]}")
+        raise UnsupportedError(f"torch_tensorrt.{self.__name__} is not here: {str(self.__doc__)[10:]}")
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         self._refuse()

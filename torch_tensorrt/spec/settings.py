@@ -20,7 +20,7 @@ from torch_tensorrt.spec.errors import InputError, InternalError
 T = TypeVar("T")
 
 _AUTOCAST = "which dtypes engines compute in is said by enabled_precisions"
-_MEMORY = "one operator is never cut; torch_executed_ops and torch_executed_modules make engines smaller"
+_MEMORY = "engines are cut by what they take, not by memory; torch_executed_modules makes them smaller"
 
 
 def option(
@@ -40,7 +40,7 @@ def option(
 
 def refused(default: T, doc: str, reason: str) -> T:
     """A documented option that can only be at its default; another value is an InputError that gives the reason."""
-    return option(default, f"{doc} Only {default!r}: {reason}.", engine=False, coerce=coercion.only(default, reason))
+    return option(default, f"{doc} The default only: {reason}.", engine=False, coerce=coercion.only(default, reason))
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,8 @@ def _measure(
 ) -> Measurement:
     inputs, keywords = described
     try:
-        compiled = torch_tensorrt.compile(model, arg_inputs=list(inputs), kwarg_inputs=keywords or None, **options)
+        given = {"arg_inputs": list(inputs), "kwarg_inputs": keywords or None, **options}
+        compiled = torch_tensorrt.dynamo.compile(model, **given)  # type: ignore[arg-type]
         with torch.no_grad():
             errors = [relative_error(compiled(*args, **kwargs), model(*args, **kwargs)) for args, kwargs in calls]
     except torch_tensorrt.TorchTensorRTError as error:

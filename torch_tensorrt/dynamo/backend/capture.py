@@ -116,6 +116,7 @@ def _captured(graph_module: fx.GraphModule, source: fx.GraphModule, inputs: Sequ
     ranges = _ranges(placeholders)
     _keep_views(graph_module)
     _cast_with_aten(graph_module)
+    _fill_what_is_empty(graph_module)
     _read_sizes_from_tensors(graph_module, weights)
     for node in graph_module.graph.nodes:
         if "nn_module_stack" in node.meta:
@@ -223,6 +224,15 @@ def _cast_with_aten(graph_module: fx.GraphModule) -> None:
     """convert_element_type(x, dtype)  ->  _to_copy(x, dtype=dtype). PyTorch casts Python floats that vary with the former."""
     for node in graph_module.graph.find_nodes(op="call_function", target=torch.ops.prims.convert_element_type.default):
         node.target, node.args, node.kwargs = torch.ops.aten._to_copy.default, node.args[:1], {"dtype": node.args[1]}
+
+
+def _fill_what_is_empty(graph_module: fx.GraphModule) -> None:
+    """empty(size)  ->  full(size, 0). What happens to be in memory can be values that an engine refuses."""
+    for node in graph_module.graph.find_nodes(op="call_function", target=torch.ops.aten.empty.memory_format):
+        if node.kwargs.get("memory_format") in (None, torch.contiguous_format):
+            others = {name: node.kwargs.get(name) for name in ("layout", "device", "pin_memory")}
+            node.target, node.args = torch.ops.aten.full.default, (node.args[0], 0)
+            node.kwargs = {"dtype": node.meta["val"].dtype, **others}
 
 
 def _expressions(node: fx.Node) -> list[object]:

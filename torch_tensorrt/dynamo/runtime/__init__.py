@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch_tensorrt.dynamo.runtime._CudaGraphsTorchTensorRTModule import CudaGraphsTorchTensorRTModule
+from torch_tensorrt.dynamo.runtime._MutableTorchTensorRTModule import MutableTorchTensorRTModule
 from torch_tensorrt.dynamo.runtime._TorchTensorRTModule import TorchTensorRTModule
 
-__all__ = ["CudaGraphsTorchTensorRTModule", "TorchTensorRTModule"]
+__all__ = ["CudaGraphsTorchTensorRTModule", "MutableTorchTensorRTModule", "TorchTensorRTModule"]

@@ -51,8 +51,7 @@ class InductorEngine(Engine):
         device = self._device(inputs) if self._on_gpu else _CPU
         loaded = self._loaded.get(device) or self._load(device)
         given = [_in_format(tensor, form) for tensor, form in zip(inputs, self._formats, strict=True)]
-        taken = {tensor.untyped_storage()._cdata for tensor in inputs}
-        taken.update([tensor.untyped_storage()._cdata for tensor in given])
+        taken = [_memory(tensor) for tensor in (*inputs, *given)]
         if self._exact:
             with sdk.exact_float32():
                 outputs = loaded.loader.boxed_run(given)
@@ -185,13 +184,21 @@ def _in_format(tensor: Tensor, memory_format: torch.memory_format) -> Tensor:
     return tensor.detach().resolve_neg().resolve_conj().contiguous(memory_format=memory_format)
 
 
-def _own(output: Tensor, taken: set[int]) -> Tensor:
-    storage = output.untyped_storage()._cdata
-    if storage in taken or not output.is_contiguous():
+def _own(output: Tensor, taken: list[tuple[int, int]]) -> Tensor:
+    """`output`, or a copy where it isn't contiguous or lies in memory that is `taken`: an input's, or another result's."""
+    start, end = _memory(output)
+    if not output.is_contiguous() or any(start < other and first < end for first, other in taken):
         output = output.detach().clone(memory_format=torch.contiguous_format)
-        storage = output.untyped_storage()._cdata
-    taken.add(storage)
+        start, end = _memory(output)
+    taken.append((start, end))
     return output
+
+
+def _memory(tensor: Tensor) -> tuple[int, int]:
+    """First address of its storage, and the one after the last. Native code may give one piece of memory two storages."""
+    storage = tensor.untyped_storage()
+    start = storage.data_ptr()
+    return start, start + storage.nbytes()
 
 
 def _replacement(name: str, old: Tensor, new: Tensor | None) -> Tensor:
