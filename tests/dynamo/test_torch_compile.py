@@ -6,7 +6,7 @@ import copy
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,32 +21,10 @@ from torch.utils import _pytree as pytree
 import torch_tensorrt
 from torch_tensorrt import BuildError, InputError, UnsupportedError
 from torch_tensorrt.contracts.partition import Plan
-from torch_tensorrt.dynamo.backend import entry, registration, torch_tensorrt_backend
+from torch_tensorrt.dynamo.backend import registration, torch_tensorrt_backend
 from torch_tensorrt.engines.openvino.backend import OpenVINOBackend
 
 SMALL = {"min_block_size": 1}
-
-
-@pytest.fixture(autouse=True)
-def _fresh_dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """The plan of each graph that is compiled from now on."""
-    made: list[Plan] = []
-    compile_graph = entry.compile_graph
-
-    def compile_and_note(*given: object) -> object:
-        outer, plan = compile_graph(*given)  # type: ignore[arg-type]
-        made.append(plan)
-        return outer, plan
-
-    monkeypatch.setattr(entry, "compile_graph", compile_and_note)
-    return made
 
 
 def compiled_by(model: Callable[..., object], **options: object) -> Callable[..., object]:

@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from torch_tensorrt.contracts.partition import Plan
-from torch_tensorrt.dynamo.backend import entry, torch_tensorrt_backend
-
-
-@pytest.fixture(autouse=True)
-def _fresh_dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """The plan of each graph that is compiled from now on."""
-    made: list[Plan] = []
-    compile_graph = entry.compile_graph
-
-    def compile_and_note(*given: object) -> object:
-        outer, plan = compile_graph(*given)  # type: ignore[arg-type]
-        made.append(plan)
-        return outer, plan
-
-    monkeypatch.setattr(entry, "compile_graph", compile_and_note)
-    return made
+from torch_tensorrt.dynamo.backend import torch_tensorrt_backend
 
 
 def compiled_by(model: Callable[..., object]) -> Callable[..., Tensor]:
