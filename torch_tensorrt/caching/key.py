@@ -66,7 +66,7 @@ def key_of(partition: Partition, backend: EngineBackend, settings: CompilationSe
         "fingerprint": dict(fingerprint),
         "source": source_digest(type(backend).__module__),
         "versions": {"torch": torch.__version__, "torch_tensorrt": own_version()},
-        "options": dict(settings.engine_options()),
+        "options": dict(settings.shaping_options()),
         "inputs": [graph.boundary(spec) for spec in partition.inputs],
         "outputs": [graph.boundary(spec) for spec in partition.outputs],
         **graph.record(),

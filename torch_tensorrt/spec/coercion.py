@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +20,7 @@ from torch_tensorrt.spec.enums import dtype as trt_dtype
 from torch_tensorrt.spec.errors import InputError
 
 T = TypeVar("T")
+Knob: TypeAlias = str | int | float  # bool is an int
 
 
 def flag(name: str, given: object) -> bool:
@@ -65,6 +66,34 @@ def one_of(*known: str) -> Callable[[str, object], str]:
         return given
 
     return check
+
+
+def texts(name: str, given: object) -> frozenset[str]:
+    """A set of non-empty strings."""
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"{name}={given!r}: a collection of strings is needed.")
+    return frozenset(text(name, member) for member in given)
+
+
+def knobs(name: str, given: object) -> tuple[tuple[str, Knob], ...]:
+    """A mapping of names to numbers, strings or flags, as pairs in the order of the names."""
+    pairs = given.items() if isinstance(given, Mapping) else given
+    try:
+        known = dict(pairs)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        known = None
+    if known is None or not all(
+        isinstance(key, str) and isinstance(value, (str, int, float)) for key, value in known.items()
+    ):
+        raise InputError(f"{name}={given!r}: a dict of names to strings, numbers or flags is needed.")
+    return tuple(sorted(known.items()))
+
+
+def seconds(name: str, given: object) -> float:
+    """A number of seconds, from 0 on."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not given >= 0:
+        raise InputError(f"{name}={given!r}: a number of seconds is needed.")
+    return float(given)
 
 
 def at_least(least: int) -> Callable[[str, object], int]:

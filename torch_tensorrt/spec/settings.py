@@ -89,6 +89,26 @@ class CompilationSettings:
         coerce=coercion.level,
         honoured=False,
     )
+    disabled_passes: frozenset[str] = option(
+        frozenset(),
+        "Names of an engine's own lowering passes to leave out; the engine lists them when a name is unknown.",
+        engine=True,
+        coerce=coercion.texts,
+        honoured=False,
+    )
+    engine_options: tuple[tuple[str, coercion.Knob], ...] = option(
+        (),
+        "Options of the engine itself, as a dict; each engine says which it knows.",
+        engine=True,
+        coerce=coercion.knobs,
+        honoured=False,
+    )
+    max_tuning_seconds: float = option(
+        300.0,
+        "From optimization_level 4 on: seconds after which no further candidate is built and measured.",
+        engine=False,
+        coerce=coercion.seconds,
+    )
     pass_through_build_failures: bool = option(
         False, "Raise what the engine's SDK raised itself, not our BuildError around it.", engine=False
     )
@@ -277,9 +297,9 @@ class CompilationSettings:
 
     def engine_key(self) -> str:
         """16 hex digits of a SHA-256 over every option that changes the engine: equal keys, equal engines."""
-        return hashlib.sha256(json.dumps(self.engine_options(), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.shaping_options(), sort_keys=True).encode()).hexdigest()[:16]
 
-    def engine_options(self) -> Mapping[str, str]:
+    def shaping_options(self) -> Mapping[str, str]:
         """Every option that changes the engine, with its value as text."""
         known = [declared for declared in dataclasses.fields(self) if declared.metadata["engine"]]
         return {declared.name: _shown(getattr(self, declared.name)) for declared in known}
@@ -324,6 +344,8 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return "{" + ", ".join(f"{name}: {given}" for name, given in value) + "}"
     if isinstance(value, frozenset):
         return "{" + ", ".join(sorted(str(part) for part in value)) + "}"
     return str(value)

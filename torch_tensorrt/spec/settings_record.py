@@ -38,6 +38,8 @@ def settings_from_record(record: Mapping[str, Json]) -> CompilationSettings:
 def _json(value: object) -> Json:
     if isinstance(value, (frozenset, set)):
         return [*sorted(str(_json(member)) for member in value)]
+    if isinstance(value, tuple):
+        return dict(value)
     if isinstance(value, torch.dtype):
         return dtype_name(value)
     if isinstance(value, Device):
