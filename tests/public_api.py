@@ -44,16 +44,18 @@ _NAMES = {
 }
 _SETTINGS = {declared.name: declared.default for declared in dataclasses.fields(CompilationSettings)}
 # The options that functions of a place take by **kwargs, with their defaults.
+_TS_OPTIONS = {
+    **_SETTINGS,
+    "min_block_size": 3,
+    "allow_shape_tensors": False,
+    "capability": _SETTINGS["engine_capability"],
+    "refit": not _SETTINGS["immutable_weights"],
+    "truncate_long_and_double": _SETTINGS["truncate_double"],
+}
 _OPTIONS: Mapping[str, Mapping[str, object]] = {
     "dynamo._compiler": _SETTINGS,
-    "ts._compiler": {
-        **_SETTINGS,
-        "min_block_size": 3,
-        "allow_shape_tensors": False,
-        "capability": _SETTINGS["engine_capability"],
-        "refit": not _SETTINGS["immutable_weights"],
-        "truncate_long_and_double": _SETTINGS["truncate_double"],
-    },
+    "ts._compiler": _TS_OPTIONS,
+    "ts._compile_spec": _TS_OPTIONS,
 }
 _NOT_COMPARED = object()  # a default that the list gives as code of the documented system
 

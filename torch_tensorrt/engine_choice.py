@@ -33,6 +33,11 @@ def choose_backend_for(inputs: torch.device, settings: CompilationSettings, pref
     """The same for a program whose tensors are on the device `inputs`."""
     device = settings.device.torch_device() if settings.device is not None else inputs
     capabilities = settings.device.compute_capabilities if settings.device is not None else ()
+    if inputs.type == device.type == "cuda" and device.index and device.index != (inputs.index or 0):
+        raise InputError(
+            f"The model's tensors are on {inputs}, and device= asks for {device}; move the model and its inputs there with "
+            f".to('{device}'), or leave device= out."
+        )
     name, reason = settings.engine, "engine= asked for it"
     if name == "auto" and os.environ.get("TORCH_TENSORRT_ENGINE"):
         name, reason = os.environ["TORCH_TENSORRT_ENGINE"], "TORCH_TENSORRT_ENGINE asked for it"
@@ -61,6 +66,11 @@ def choose_backend_for(inputs: torch.device, settings: CompilationSettings, pref
             f"Engine {name!r} can't be built for Windows: {portable.reason}. Ask for engine='tensorrt_rtx' or 'openvino'."
         )
     return backend, device, reason
+
+
+def is_automatic(settings: CompilationSettings) -> bool:
+    """Whether the engine is ours to choose: neither the option nor the environment names one."""
+    return settings.engine == "auto" and not os.environ.get("TORCH_TENSORRT_ENGINE")
 
 
 def _first_available(names: Sequence[str], device: torch.device) -> str:

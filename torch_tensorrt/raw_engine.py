@@ -1,4 +1,7 @@
-"""The other pipeline: a whole program as one engine, in the bytes that the engine's own SDK reads, for use without this package."""
+"""The other pipeline: a whole program as one engine, in the bytes that the engine's own SDK reads, for use without this package.
+
+And the way back: such bytes as an engine of ours.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from torch_tensorrt import engines
+from torch_tensorrt.contracts.engine import Engine
 from torch_tensorrt.contracts.partition import Plan
+from torch_tensorrt.contracts.raw import RawEngine, ReadsRawEngines
 from torch_tensorrt.engine_choice import NVIDIA, choose_backend
 from torch_tensorrt.lowering.pipeline import lower
 from torch_tensorrt.observe.log import AtLevel, logger, warn_once
@@ -85,6 +91,38 @@ def build_raw_engine(
         call = collect_inputs(inputs, arg_inputs, kwarg_inputs)
         program = trace(model, arg_inputs=call.args, kwarg_inputs=call.kwargs)
         return _build(program, call, settings, names or BindingNames())
+
+
+def read_raw_engine(raw: RawEngine, settings: CompilationSettings) -> Engine:
+    """The engine in bytes that an SDK wrote. engine="auto" is told by how they start.
+
+    Raises InputError for bytes of no engine, or names that the engine doesn't have, UnsupportedError for engines whose bytes don't
+    tell what they take, EngineNotRunnable where the SDK can't read them here.
+    """
+    name = settings.engine if settings.engine != "auto" else _writer(raw.data)
+    backend = engines.backend(name)
+    if not isinstance(backend, ReadsRawEngines):
+        readers = [known for known in engines.names() if isinstance(engines.backend(known), ReadsRawEngines)]
+        raise UnsupportedError(
+            f"Raw engines of {name!r} don't tell what they take and give, so that they can't be embedded; those of "
+            f"{', '.join(readers)} do. Use torch_tensorrt.compile(..., engine={name!r}), whose result can be saved."
+        )
+    return backend.read_raw(raw, settings)
+
+
+def _writer(data: bytes) -> str:
+    for name in engines.names():
+        backend = engines.backend(name)
+        if isinstance(backend, ReadsRawEngines) and backend.wrote(data):
+            return name
+    if data.startswith(b"PK\x03\x04"):
+        raise UnsupportedError(
+            "serialized_engine is a zip archive, as engine='inductor' and engine='eager' write them; what they take isn't told there. "
+            "torch._inductor.aoti_load_package or torch.export.load read them."
+        )
+    raise InputError(
+        f"serialized_engine starts with {data[:8]!r}, like no engine that is known here; say engine='tensorrt' (or another) if it is one."
+    )
 
 
 def _check(settings: CompilationSettings) -> None:

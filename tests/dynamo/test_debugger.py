@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import torch_tensorrt
-from torch_tensorrt import InputError, UnsupportedError
+from torch_tensorrt import InputError
 from torch_tensorrt.dynamo import Debugger
 
 X = torch.randn(1, 3, 8, 8)
@@ -53,8 +53,6 @@ def test_graphs_and_log_are_written_and_the_result_is_the_same(tmp_path: Path) -
         ({"capture_fx_graph_before": "fold_constants"}, InputError, "a list of names"),
         ({"log_level": "loud"}, InputError, "the levels are"),
         ({"profile_format": "xml"}, InputError, "perfetto"),
-        ({"save_engine_profile": True}, UnsupportedError, "profiler"),
-        ({"save_layer_info": True}, UnsupportedError, "get_layer_info"),
     ],
 )
 def test_what_it_does_not_know_is_named(options: dict[str, Any], error: type[Exception], words: str) -> None:

@@ -132,6 +132,21 @@ def test_an_answer_is_never_computed_with_old_weights(change: str, options: Mapp
             torch.testing.assert_close(compiled(x), model(x))
 
 
+@pytest.mark.parametrize("change", [write, load, assign_data, assign_a_parameter, assign_a_buffer])
+def test_changed_weights_are_seen_where_the_user_has_torch_compile_skip_its_guards(
+    change: Callable[[Net], None],
+) -> None:
+    model = Net().eval()
+    compiled, x = compiled_by(model), torch.randn(3, 4)
+    with torch.no_grad():
+        before = compiled(x)
+        with torch.compiler.set_stance("default", skip_guard_eval_unsafe=True):
+            torch.testing.assert_close(compiled(x), before)
+            change(model)
+            torch.testing.assert_close(compiled(x), model(x))
+        assert not torch.equal(model(x), before)
+
+
 def test_weights_that_stay_are_built_into_engines_once(builds: list[int]) -> None:
     model = Net().eval()
     compiled = compiled_by(model)

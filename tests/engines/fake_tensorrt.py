@@ -109,6 +109,9 @@ class Stream:
         self.cuda_stream = number
         self.waited: list[Event] = []
 
+    def synchronize(self) -> None:
+        pass
+
     def wait_event(self, event: Event) -> None:
         self.waited.append(event)
 
@@ -126,6 +129,7 @@ class Context:
         self.addresses: dict[str, int] = {}
         self.allocator: Any = None
         self.last: Stream | None = None
+        self.profiler: Any = None
         self._busy = threading.Lock()
         with engine.counting:
             engine.contexts += 1
@@ -169,6 +173,9 @@ class Context:
         assert not missing, f"no address for {missing}"
         with _enqueued_on(stream) if self.engine.gpu.real else contextlib.nullcontext():
             fine = self._compute(stream)
+        if self.profiler is not None:
+            for layer in ("cat", "scale"):
+                self.profiler.report_layer_time(layer, 0.5)
         self._busy.release()
         return self._told("execute", stream) and fine
 
@@ -226,6 +233,18 @@ class NativeEngine:
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[list[int]]:
         return self.profiles[profile]  # type: ignore[no-any-return]
+
+    def get_tensor_shape(self, name: str) -> list[int]:
+        return [-1, 3]
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return self.gpu.tells.get("dtype", "DataType.FLOAT")
+
+    def get_tensor_location(self, name: str) -> str:
+        return self.gpu.tells.get("location", "DEVICE")
+
+    def get_tensor_format(self, name: str) -> str:
+        return self.gpu.tells.get("format", "LINEAR")
 
     def create_execution_context(self, config: Any = None) -> Context | None:
         return None if self.gpu.fails == "context" else Context(self, config)
@@ -310,12 +329,15 @@ class Runtime:
 
 
 class Gpu:
-    """The SDK and CUDA. fails: the step that does not work. missing: what the refitter wants beside what it got."""
+    """The SDK and CUDA. fails: the step that does not work. missing: what the refitter wants beside what it got. tells: what
+    engines say of their tensors, where it isn't what they usually are.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str = "tensorrt_rtx", *, real: bool = False) -> None:
         self.real = real
         self.calls: list[Call] = []
         self.fails, self.missing = "", list[str]()
+        self.tells: dict[str, str] = {}
         self.streams = {0: Stream(7)}
         self._numbers = itertools.count(100)
         self._current = threading.local()
@@ -324,11 +346,17 @@ class Gpu:
             Runtime=lambda logger: Runtime(self),
             Refitter=Refitter,
             IOutputAllocator=object,
+            IProfiler=object,
             TensorIOMode=Mode,
+            DynamicShapesKernelSpecializationStrategy=SimpleNamespace(
+                __members__={name: name for name in ("LAZY", "EAGER", "NONE")}
+            ),
             SerializationFlag=Flag,
             EngineInvalidityDiagnostics=Why,
             LayerInformationFormat=SimpleNamespace(__members__={"JSON": "JSON"}),
             DataType=SimpleNamespace(__members__={"FLOAT": "FLOAT"}),
+            TensorLocation=SimpleNamespace(__members__={"DEVICE": "DEVICE", "HOST": "HOST"}),
+            TensorFormat=SimpleNamespace(__members__={"LINEAR": "LINEAR", "HWC8": "HWC8"}),
             Weights=lambda dtype, address, count: SimpleNamespace(address=address, count=count),
         )
         monkeypatch.setattr(sdk, "load", lambda _: sdk.Sdk(name, module, None))  # type: ignore[arg-type]

@@ -126,7 +126,7 @@ def test_a_document_type_in_the_representation_is_refused() -> None:
     engine = build("openvino")
     payload = read_payload(memoryview(engine.to_bytes()), (2, 5))
     bomb = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]>' + bytes(payload.xml)[21:]
-    data = write_payload(payload.precision, payload.wiring, bytes(payload.blob), bomb, payload.weights())
+    data = write_payload(payload.precision, payload.wiring, bytes(payload.blob), (bomb, payload.weights()))
     with pytest.raises(FileFormatError, match="document type"):
         BACKEND.from_bytes(memoryview(data), dataclasses.replace(engine.spec, target="another"))
 
@@ -135,7 +135,7 @@ def test_a_payload_comes_apart_as_it_was_put_together() -> None:
     blob = bytes(range(256)) * 64
     xml = b'<data element_type="f32" offset="10" size="8192"/>'
     weights = b"0123456789" + blob[256 : 256 + 8192] + b"rest"
-    data = write_payload(torch.bfloat16, Wiring((1, 0), (0,)), blob, xml, weights)
+    data = write_payload(torch.bfloat16, Wiring((1, 0), (0,)), blob, (xml, weights))
     payload = read_payload(memoryview(data), (2, 1))
     assert payload.weights() == weights
     assert bytes(payload.blob) == blob

@@ -197,7 +197,7 @@ def test_a_plan_with_other_inputs_than_its_description_is_a_changed_file(gpu: Gp
 def test_an_engine_has_every_ability() -> None:
     known = [value for value in vars(abilities).values() if getattr(value, "_is_protocol", False)]
     known = [ability for ability in known if ability.__module__ == abilities.__name__]
-    assert len(known) == 6
+    assert len(known) == 9
     assert all(isinstance(made(), ability) for ability in known)
 
 
@@ -450,3 +450,13 @@ def _slots(engine: object) -> list[object]:
 
 def test_the_range_of_the_fake_is_that_of_the_description() -> None:
     assert [list(SPEC.inputs[0].shape_at(point)) for point in ("min", "opt", "max")] == RANGE[0]
+
+
+def test_a_timed_run_gives_the_results_and_the_time_of_each_layer_from_a_context_of_its_own(gpu: Gpu) -> None:
+    engine, x = made(profiles=DECODE_AND_PREFILL), torch.randn(4, 3)
+    outputs, times = engine.run_timed([x])
+    assert torch.equal(outputs[0], wanted(x))
+    assert [(known.name, known.milliseconds) for known in times] == [("cat", 0.5), ("scale", 0.5)]
+    assert isinstance(engine, abilities.TimesLayers)
+    engine.run([x])
+    assert gpu.steps().count("profile") == 2  # a new context for the run that isn't timed

@@ -10,25 +10,27 @@ from __future__ import annotations
 
 import argparse
 import logging
-import math
 import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-import tensorrt_rtx as trt
 import torch
 from suite.programs import make_partition
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from interpret.changes import Mutation, change, describe, find_mutations
 from interpret.equivalent import Mutant, reason_to_be_silent
 from interpret.interpreter import Interpreter
-from interpret.networks import TOLERANCE, Subject, subjects
+from interpret.networks import TOLERANCE, Subject, random_subjects, subjects
+from interpret.numbering import Facts, number_results
+from interpret.probing import find_least, probes
+from interpret.ranges import find_ranges
 from interpret.reading import Layer, read_layers
 from torch_tensorrt.engines import backend
 from torch_tensorrt.engines.tensorrt import sdk
@@ -38,23 +40,7 @@ from torch_tensorrt.spec.settings import CompilationSettings
 
 SETTINGS = CompilationSettings.from_options(device="sm_89")
 VERDICTS = ("setter", "shape inference", "builder", "numbers only", "silent")
-# What a layer is called, and what no network depends on.
-_NO_MEANING = frozenset(["name", "metadata", "num_ranks", "precision", "decomposable", "message"])
-_MOST_OTHERS = 4  # members of an enum that are tried beside the right one
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """`property` of layer `place` becomes `new`. property "inputs": the first two change places."""
-
-    place: int
-    kind: str
-    property: str
-    new: object
-
-    def __str__(self) -> str:
-        new = f"weights {np.shape(self.new)}" if isinstance(self.new, np.ndarray) else str(self.new)
-        return f"layer {self.place} {self.kind}.{self.property} = {new}"
+SAME_NUMBERS = "each element of the results is computed of the same elements by the same operations"
 
 
 @dataclass(frozen=True)
@@ -65,6 +51,15 @@ class Finding:
     mutation: Mutation
     verdict: str
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Other inputs, what PyTorch makes of them, and the difference that may be there beside the relative one."""
+
+    inputs: Sequence[Tensor]
+    wanted: Sequence[Tensor]
+    smallest: float
 
 
 class Mutants:
@@ -80,55 +75,112 @@ class Mutants:
         if told := self.apart(self.original):
             raise AssertionError(f"{self.name} is wrong before it is mutated: {told}")
         self.layers = read_layers(self.original.net.network)
-        network = self.original.net.network
-        self.results = frozenset(network.get_output(place).name for place in range(network.num_outputs))
-        self.values = self._values()
-        self.mutations = list(_mutations(self.layers))
-        self.others = [given for given in other_inputs(subject.inputs) if self._is_right(given)]
+        self.mutations = list(find_mutations(self.layers))
+        given = _distinct(probes(subject.inputs, self.layers))
+        self.others = [probe for inputs in given if (probe := self._probe(inputs)) is not None]
+        self.least = find_least(subject.function, subject.inputs)
 
     def _expect(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():
             return [leaf for leaf in tree_leaves(self.function(*inputs)) if isinstance(leaf, Tensor)]
 
-    def _is_right(self, inputs: Sequence[Tensor]) -> bool:
-        """Whether the network, as it was, agrees with PyTorch for other inputs, which may be outside of what it is for."""
+    def _probe(self, inputs: Sequence[Tensor]) -> Probe | None:
+        """Other inputs, if the network, as it was, agrees with PyTorch for them: they may be outside of what it is for."""
         try:
-            return not self.apart(self.original, inputs)
+            wanted = self._expect(inputs)
+            for smallest in (1e-30, TOLERANCE / 10):
+                probe = Probe(inputs, wanted, smallest)
+                if not self.apart(self.original, probe):
+                    return probe
         except (AssertionError, RuntimeError, IndexError, ValueError):
-            return False
+            return None
+        return None
 
     def define(self) -> Definition:
         """The network, made anew."""
         return define(sdk.load("tensorrt_rtx"), self.partition, SETTINGS)
 
-    def apart(self, definition: Definition, inputs: Sequence[Tensor] | None = None) -> str:
+    def apart(self, definition: Definition, probe: Probe | None = None) -> str:
         """What differs from PyTorch, or ""."""
-        given = Interpreter(definition.net.network).run_all(*(inputs or self.inputs))
-        for ours, theirs in zip(given, self._expect(inputs) if inputs else self.wanted, strict=True):
+        given = Interpreter(definition.net.network).run_all(*(probe.inputs if probe else self.inputs))
+        for ours, theirs in zip(given, probe.wanted if probe else self.wanted, strict=True):
             # Other inputs may hold values of very different sizes: each of them counts.
-            if told := _apart(ours, theirs) or (_apart_in_one(ours, theirs) if inputs else ""):
+            if told := _apart(ours, theirs) or (_apart_in_one(ours, theirs, probe.smallest) if probe else ""):
                 return told
         return ""
+
+    def outside_their_ranges(self) -> list[str]:
+        """Tensors with a value that isn't where `find_ranges` says that all of its values are: never one."""
+        names = [tensor.name for tensor in Interpreter(self.original.net.network).inputs]
+        least = dict(zip(names, self.least, strict=True))
+        used = [layer for layer in self.layers if layer.outputs[0] in self.values[0]]
+        ranges = find_ranges(used, self.values[0], least)
+        return [
+            name
+            for values in self.values
+            for name, told in ranges.items()
+            if not bool(((told.low <= values[name]) & (values[name] <= told.high) | told.nan).all())
+        ]
 
     def judge(self, mutation: Mutation) -> Finding:
         """Who notices."""
         definition = self.define()
         verdict = self._verdict(definition, read_layers(definition.net.network)[mutation.place], mutation)
-        if verdict != "silent":
-            return Finding(self.name, mutation, verdict)
-        as_it_was = self.layers[mutation.place]
-        mutant = Mutant(as_it_was, mutation.property, mutation.new, self.values, self.layers, self.results)
-        return Finding(self.name, mutation, verdict, reason_to_be_silent(mutant))
+        if verdict == "silent":
+            return Finding(self.name, mutation, verdict, self._reason(mutation, definition))
+        if verdict == "numbers only" and self._is_numbered_alike(definition):
+            raise AssertionError(f"{self.name}: {mutation} gives other values, and value numbering says that it can't")
+        return Finding(self.name, mutation, verdict)
 
-    def _values(self) -> dict[str, Tensor]:
-        """Every tensor of the network by name."""
-        interpreter = Interpreter(self.original.net.network)
+    def _is_numbered_alike(self, mutant: Definition) -> bool:
+        """Whether both networks compute the same, as value numbering says."""
+        try:
+            numbers = self._numbers(mutant)
+        except (AssertionError, RuntimeError, IndexError, ValueError, NotImplementedError, TypeError, KeyError):
+            return False  # the interpreter has no values for it
+        if numbers is None or self.numbers is None:
+            return False
+        return all(_is_equal(a, b) for a, b in zip(numbers, self.numbers, strict=True))
+
+    def _reason(self, mutation: Mutation, mutant: Definition) -> str:
+        """Why it is equivalent."""
+        if self._is_numbered_alike(mutant):
+            return SAME_NUMBERS
+        runs = list(zip(self.values, self._values_of(mutant), strict=True))
+        used = [layer for layer in self.layers if layer.outputs[0] in self.values[0]]
+        told = Mutant(self.layers[mutation.place], mutation.property, mutation.new, runs[0], runs, used)
+        return reason_to_be_silent(told)
+
+    @cached_property
+    def numbers(self) -> list[Tensor] | None:
+        """How each element of the results is computed."""
+        return self._numbers(self.original)
+
+    def _numbers(self, definition: Definition) -> list[Tensor] | None:
+        network = definition.net.network
+        interpreter = Interpreter(network)
         feeds = dict(zip([tensor.name for tensor in interpreter.inputs], self.inputs, strict=True))
-        return feeds | interpreter.run(feeds, list(interpreter.tensors))
+        values = feeds | interpreter.run(feeds, _needed(interpreter))
+        results = [network.get_output(place).name for place in range(network.num_outputs)]
+        least = dict(zip([tensor.name for tensor in interpreter.inputs], self.least, strict=True))
+        return number_results(interpreter.layers, values, results, Facts(describe, least))
+
+    @cached_property
+    def values(self) -> list[dict[str, Tensor]]:
+        """Every tensor of the network by name, for each of the inputs."""
+        return self._values_of(self.original)
+
+    def _values_of(self, definition: Definition) -> list[dict[str, Tensor]]:
+        interpreter = Interpreter(definition.net.network)
+        names = [tensor.name for tensor in interpreter.inputs]
+        every = (self.inputs, *(probe.inputs for probe in self.others))
+        feeds = [dict(zip(names, given, strict=True)) for given in every]
+        wanted = _needed(interpreter)
+        return [given | interpreter.run(given, wanted) for given in feeds]
 
     def _verdict(self, definition: Definition, layer: Layer, mutation: Mutation) -> str:
         network = definition.net.network
-        if not _set(layer, mutation):
+        if not change(layer, mutation):
             return "setter"
         if not self._shapes_agree(network):
             return "shape inference"
@@ -137,7 +189,7 @@ class Mutants:
         except TorchTensorRTError:
             return "builder"
         try:
-            told = self.apart(definition) or any(self.apart(definition, inputs) for inputs in self.others)
+            told = self.apart(definition) or any(self.apart(definition, probe) for probe in self.others)
             return "numbers only" if told else "silent"
         except (AssertionError, RuntimeError, IndexError, ValueError, NotImplementedError, TypeError, KeyError):
             return "numbers only"  # the interpreter has no values for it
@@ -157,41 +209,29 @@ class Mutants:
         return same and types == [tensor.dtype for tensor in self.wanted]
 
 
-def other_inputs(inputs: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The same values elsewhere, special ones, small ones, whole ones: what one sample doesn't tell, another may."""
-    random = torch.Generator().manual_seed(7)
-    for change in (_as_it_is, _with_special_values, _small, _rounded, _other_numbers):
-        yield [change(_shuffled(tensor, random)) for tensor in inputs]
+def _distinct(every: Iterator[list[Tensor]]) -> Iterator[list[Tensor]]:
+    met: set[bytes] = set()
+    for given in every:
+        held = b"".join(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes() for tensor in given)
+        if held not in met:
+            met.add(held)
+            yield given
 
 
-def _shuffled(tensor: Tensor, random: torch.Generator) -> Tensor:
-    if tensor.dtype == torch.bool:
-        return torch.rand(tensor.shape, generator=random) < 0.7
-    return tensor.flatten()[torch.randperm(tensor.numel(), generator=random)].reshape(tensor.shape)
+def _is_equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and bool((a == b).all())
 
 
-def _as_it_is(values: Tensor) -> Tensor:
-    return values
-
-
-def _with_special_values(values: Tensor) -> Tensor:
-    if not values.is_floating_point():
-        return values
-    special = torch.tensor([0.0, -0.0, -1.5, 3.0, 25.0, -25.0, math.inf, -math.inf, math.nan, 1e-30, -1e-30])
-    return torch.cat([special.to(values.dtype), values.flatten()])[: values.numel()].reshape(values.shape)
-
-
-def _small(values: Tensor) -> Tensor:
-    return values.nan_to_num() * 1e-3 if values.is_floating_point() else values
-
-
-def _rounded(values: Tensor) -> Tensor:
-    return (values.nan_to_num(0, 9, -9) * 2).round() if values.is_floating_point() else values
-
-
-def _other_numbers(values: Tensor) -> Tensor:
-    """Whole numbers in places of no index: a network that takes them for one fails, and is not asked."""
-    return values * 3 - 5 if values.dtype in (torch.uint8, torch.int8, torch.int32, torch.int64) else values
+def _needed(interpreter: Interpreter) -> list[str]:
+    """The tensors that the results depend on."""
+    met, waiting = set[str](), [tensor.name for tensor in interpreter.outputs]
+    while waiting:
+        name = waiting.pop()
+        if name not in met and name in interpreter.producer:
+            met.add(name)
+            waiting += [given for given in interpreter.producer[name].inputs if given]
+            waiting += interpreter.producer[name].outputs
+    return [name for name in interpreter.tensors if name in met]
 
 
 def definition_type(dtype: object) -> torch.dtype:
@@ -216,110 +256,17 @@ def _apart(ours: Tensor, theirs: Tensor) -> str:
     return "" if error <= TOLERANCE else f"relative error {error:.1e}"
 
 
-def _apart_in_one(ours: Tensor, theirs: Tensor) -> str:
-    same = torch.isclose(ours.double(), theirs.double(), rtol=TOLERANCE, atol=TOLERANCE / 10, equal_nan=True)
+def _apart_in_one(ours: Tensor, theirs: Tensor, smallest: float) -> str:
+    same = torch.isclose(ours.double(), theirs.double(), rtol=TOLERANCE, atol=smallest, equal_nan=True)
     return "" if bool(same.all()) else "a value is another"
 
 
-def _set(layer: Layer, mutation: Mutation) -> bool:
-    """Whether the setter took the new value; a refusal is often only logged, and the old value stays."""
-    native = layer.native
-    try:
-        if mutation.property == "inputs":
-            first, second = native.get_input(0), native.get_input(1)
-            native.set_input(0, second)
-            native.set_input(1, first)
-            return True
-        target = layer.attention if mutation.kind == "ATTENTION_INPUT" else native
-        setattr(target, mutation.property, mutation.new)
-        return _same(getattr(target, mutation.property), mutation.new)
-    except (RuntimeError, TypeError, ValueError):
-        return False
-
-
-def _same(a: object, b: object) -> bool:
-    if isinstance(b, np.ndarray):
-        return isinstance(a, np.ndarray) and np.array_equal(a, b.flatten())
-    if isinstance(b, float):
-        return isinstance(a, float) and abs(a - b) <= 1e-6 * max(1.0, abs(b))
-    if isinstance(b, tuple):
-        return tuple(a)[: len(b)] == b if isinstance(a, (tuple, list, trt.Dims, trt.Permutation)) else False
-    return a == b
-
-
-def _mutations(layers: Sequence[Layer]) -> Iterator[Mutation]:
-    for place, layer in enumerate(layers):
-        target = layer.attention if layer.kind == "ATTENTION_INPUT" else layer.native
-        for name in _properties(target):
-            try:
-                old = getattr(target, name)
-            except RuntimeError:  # unset, and there is no value for that
-                continue
-            for new in _others(name, old, layer):
-                yield Mutation(place, layer.kind, name, new)
-        if len(layer.inputs) >= 2 and None not in layer.inputs[:2] and layer.inputs[0] != layer.inputs[1]:
-            yield Mutation(place, layer.kind, "inputs", "(1, 0)")
-
-
-def _properties(native: Any) -> list[str]:
-    kind = type(native)
-    found = [name for name in dir(kind) if isinstance(getattr(kind, name), property) and getattr(kind, name).fset]
-    return [name for name in found if name not in _NO_MEANING]
-
-
-def _others(name: str, old: Any, layer: Layer) -> Iterator[object]:
-    """Other values of one property."""
-    if isinstance(old, bool):
-        yield not old
-    elif isinstance(old, int):
-        yield from (old + 1, old - 1)
-        if name == "axes":
-            yield old << 1
-    elif isinstance(old, float):
-        yield old + 0.5
-    elif hasattr(type(old), "__members__"):
-        members = [member for member in type(old).__members__.values() if member != old]
-        yield from members[:_MOST_OTHERS]
-    elif isinstance(old, trt.Permutation):
-        rank = len(layer.native.get_output(0).shape)
-        yield from _swapped(tuple(old)[:rank])
-    elif isinstance(old, (tuple, trt.Dims)):
-        yield from _nudged(tuple(old))
-    elif isinstance(old, np.ndarray) and old.size:
-        yield _perturbed(old)
-    elif isinstance(old, str):
-        yield from ()
-
-
-def _swapped(order: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    for place in range(len(order) - 1):
-        yield (*order[:place], order[place + 1], order[place], *order[place + 2 :])
-
-
-def _nudged(sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    for place, size in enumerate(sizes):
-        yield (*sizes[:place], size + 1, *sizes[place + 1 :])
-    if len(sizes) > 1 and len(set(sizes)) > 1:
-        yield (*sizes[1:], sizes[0])
-
-
-def _perturbed(weights: Any) -> Any:
-    """The values one place on; where that changes nothing, other values."""
-    moved = np.roll(weights, 1)
-    if not np.array_equal(moved, weights):
-        return moved
-    if weights.dtype == bool:
-        return ~weights
-    more = weights + np.ones((), weights.dtype)
-    return more if not np.array_equal(more, weights) else np.zeros_like(weights)  # infinities stay what they are
-
-
-def run(every: int = 1, only: str = "", rows: int = 12) -> Iterator[Finding]:
-    """Each `every`-th mutant. rows: one of how many rows of the operator suite is a subject, beside the networks."""
-    for subject in subjects(rows):
-        if only not in subject.name:
-            continue
+def run(given: Iterable[Subject], every: int = 1) -> Iterator[Finding]:
+    """Each `every`-th mutant."""
+    for subject in given:
         mutants = Mutants(subject)
+        if outside := mutants.outside_their_ranges():
+            raise AssertionError(f"{subject.name}: {outside[:3]} have values outside of their ranges")
         for mutation in mutants.mutations[::every]:
             yield mutants.judge(mutation)
 
@@ -356,11 +303,14 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="each how many-th mutant")
     parser.add_argument("--rows", type=int, default=12, help="one of how many rows of the operator suite")
     parser.add_argument("--only", default="", help="subjects whose name contains this")
+    parser.add_argument("--seed", type=int, help="instead of all that: rows at random")
+    parser.add_argument("--count", type=int, default=60, help="how many, with --seed")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
     began, findings = time.monotonic(), []
-    for finding in run(options.every, options.only, options.rows):
+    every = subjects(options.rows) if options.seed is None else random_subjects(options.seed, options.count)
+    for finding in run((subject for subject in every if options.only in subject.name), options.every):
         findings.append(finding)
         if finding.verdict == "silent" and not finding.reason:
             print(f"NOT CAUGHT {finding.subject}: {finding.mutation}", flush=True)

@@ -5,6 +5,8 @@ All values that matter are outputs: a wrong causal mask is invisible to the last
 
 from __future__ import annotations
 
+import itertools
+import random
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +44,16 @@ def subjects(rows: int) -> Iterator[Subject]:
     for case in _cases():
         if zlib.crc32(case.name.encode()) % rows == 0 and _is_taken(case):  # the same ones when rows are added
             yield Subject(f"row: {case.name}", case.function, case.inputs)
+
+
+def random_subjects(seed: int, count: int) -> Iterator[Subject]:
+    """Rows of the suite that TensorRT takes, at random."""
+    cases = {case.name: case for case in _cases()}
+    names = sorted(cases)
+    random.Random(seed).shuffle(names)
+    taken = (cases[name] for name in names if _is_taken(cases[name]))
+    for case in itertools.islice(taken, count):
+        yield Subject(f"row: {case.name}", case.function, case.inputs)
 
 
 class _Convolutions(nn.Module):

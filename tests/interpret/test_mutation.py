@@ -9,7 +9,8 @@ import torch
 
 trt = pytest.importorskip("tensorrt_rtx")
 
-from interpret.mutation import VERDICTS, Finding, Mutants, Mutation, table  # noqa: E402
+from interpret.changes import Mutation  # noqa: E402
+from interpret.mutation import VERDICTS, Finding, Mutants, table  # noqa: E402
 from interpret.networks import Subject, subjects  # noqa: E402
 
 EVERY = 37
@@ -53,9 +54,9 @@ def test_a_change_is_noticed_by_the_first_check_that_can(function: object, what:
 
 
 def test_a_silent_mutant_without_a_reason_is_told() -> None:
-    """A change that is smaller than every tolerance."""
-    mutants = Mutants(Subject("blind", lambda x: x.abs() + 1e-9, [torch.randn(4)]))
-    added = next(layer for layer in mutants.layers if layer.kind == "ELEMENTWISE")
+    """A change that is smaller than what float32 holds."""
+    mutants = Mutants(Subject("blind", lambda x: x.abs() + 1 + 1e-9, [torch.randn(4)]))
+    added = [layer for layer in mutants.layers if layer.kind == "ELEMENTWISE"][-1]
     finding = mutants.judge(Mutation(mutants.layers.index(added), "ELEMENTWISE", "op", trt.ElementWiseOperation.SUB))
     assert (finding.verdict, finding.reason) == ("silent", "")
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stderr
 import pytest
 
 from torch_tensorrt.observe import progress as room
-from torch_tensorrt.observe.progress import Steps, progress
+from torch_tensorrt.observe.progress import Steps, monitoring, progress
 
 
 class Terminal(io.StringIO):
@@ -198,3 +198,30 @@ def test_rich_is_imported_only_to_draw() -> None:
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert (done.stdout, done.stderr) == ("False\n", "")
+
+
+def test_while_builds_are_monitored_each_step_is_logged_with_its_time(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "torch_tensorrt"), monitoring(True), progress("part_0", 2) as steps:
+        steps.advance("converted")
+        steps.advance("compiled")
+    assert [re.sub(r"[\d.]+ s", "T s", text) for text in caplog.messages] == [
+        "part_0: converted, 1 of 2, T s",
+        "part_0: compiled, 2 of 2, T s",
+    ]
+
+
+def test_where_builds_are_not_to_be_monitored_no_bar_comes(
+    terminal: Terminal, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "torch_tensorrt"), monitoring(False), progress_on(terminal, "part_0", 1) as steps:
+        with monitoring(True), progress_on(terminal, "inner", 1):
+            terminal.wait_for("inner")
+        steps.advance("compiled")
+    assert "part_0" not in terminal.getvalue()
+    assert caplog.messages == []
+
+
+def test_a_monitored_bar_comes_without_patience(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "PATIENCE_SECONDS", 1000.0)
+    with monitoring(True), progress_on(terminal, "part_0", 1):
+        terminal.wait_for("part_0")

@@ -130,6 +130,20 @@ def test_torchscript_takes_and_gives_trees() -> None:
 Point = collections.namedtuple("Point", "x y")  # noqa: PYI024 - untyped as users write it
 
 
+class NamedOut(nn.Module):
+    def forward(self, x: Tensor) -> Point:
+        return Point(x + 1, Point(x, x.shape[0]))
+
+
+def test_torchscript_gives_named_tuples_with_their_names() -> None:
+    loaded = torch_tensorrt.load(saved(compiled(NamedOut(), torch.ones(2)), output_format="torchscript"))
+    x = torch.randn(2)
+    found = loaded(x)
+    assert torch.equal(found.x, x + 1)
+    assert torch.equal(found.y.x, x)
+    assert (type(found).__name__, found.y.y) == ("Point", 2)
+
+
 class NamedIn(nn.Module):
     def forward(self, point: Point) -> Tensor:
         return point.x + point.y

@@ -14,9 +14,10 @@ from torch.export import Dim, ExportedProgram
 
 import torch_tensorrt
 from torch_tensorrt import InputError, UnsupportedError
-from torch_tensorrt.dynamo import CompiledModule
-from torch_tensorrt.dynamo._refit import refit_module_weights
+from torch_tensorrt.dynamo import CompilationSettings, CompiledModule
+from torch_tensorrt.dynamo._refit import construct_refit_mapping, refit_module_weights
 from torch_tensorrt.engines.eager.backend import EagerEngine
+from torch_tensorrt.runtime.modes import engines_in
 
 ENGINES = ("eager", "openvino")
 
@@ -376,3 +377,25 @@ def test_channels_last_weights_can_be_refitted() -> None:
     old, new = (program(Everything(seed).to(memory_format=torch.channels_last)) for seed in (0, 1))
     refitted = refit_module_weights(compiled(old, "openvino"), new, verify_output=True)
     assert torch.equal(first_result(refitted), first_result(compiled(new, "openvino")))
+
+
+def test_a_refit_mapping_holds_what_refitting_gives_the_engines() -> None:
+    torch.manual_seed(0)
+    models = [
+        torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).eval() for _ in range(2)
+    ]
+    x = torch.randn(5, 3)
+    compiled = torch_tensorrt.compile(models[0], inputs=[x], engine="eager", min_block_size=1, immutable_weights=False)
+    settings = CompilationSettings(engine="eager", immutable_weights=False)
+    mapping = construct_refit_mapping(models[1], [x], settings)
+    assert sorted([*tensor.shape] for tensor in mapping.values()) == [
+        [2],
+        [3, 4],
+        [4],
+        [4, 2],
+    ]  # as they are multiplied
+    torch.testing.assert_close(mapping["2.bias"], models[1][2].bias.detach())
+    (engine,) = engines_in(compiled)
+    torch.testing.assert_close(engine.refit(mapping).run([x])[0], models[1](x))
+    program = torch.export.export(models[1], (x,))
+    assert construct_refit_mapping(program, None, settings).keys() == mapping.keys()

@@ -164,8 +164,8 @@ BLOCKS: dict[str, Callable[[nn.Module], AbstractContextManager[object]]] = {
     "outputs by the engine": torch_tensorrt.runtime.enable_output_allocator,
     "weights": torch_tensorrt.runtime.weight_streaming,
     "kernels": torch_tensorrt.runtime.runtime_cache,
-    "layers": lambda module: nullcontext(torch_tensorrt.runtime.get_layer_info(module)),
 }
+LAYERS = {"layers": lambda module: nullcontext(torch_tensorrt.runtime.get_layer_info(module))}
 
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
@@ -176,7 +176,7 @@ def test_engines_of_other_backends_say_that_they_can_t(
         block(on_cpu).__enter__()
 
 
-@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
+@pytest.mark.parametrize("block", [*BLOCKS.values(), *LAYERS.values()], ids=[*BLOCKS, *LAYERS])
 def test_modules_without_engines_say_so(block: Callable[..., AbstractContextManager[object]]) -> None:
     with pytest.raises(InputError, match=r"A Linear has no engines; what torch_tensorrt.compile"):
         block(nn.Linear(3, 3)).__enter__()

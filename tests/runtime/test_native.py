@@ -510,3 +510,23 @@ def test_a_program_without_python_runs_a_portable_package(program: Path, tmp_pat
     )
     assert ours.returncode == 0, ours.stderr
     assert ours.stdout.split() == ["batch", "1:", *(f"{number:.5f}" for number in compiled(x)[0].tolist())]
+
+
+@slow
+def test_outputs_of_a_raw_engine_have_the_sizes_that_openvino_finds(runtime: native.Runtime) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return torch.cat([x, x]), x.sum() + y, (y * 2).to(torch.int64)
+
+    sizes = ({0: torch.export.Dim("rows", min=1, max=30_000)}, None)
+    program = torch.export.export(Model(), (torch.ones(3, 2), torch.ones(4)), dynamic_shapes=sizes)
+    raw = torch_tensorrt.dynamo.convert_exported_program_to_serialized_trt_engine(program, engine="openvino")
+    module = torch_tensorrt.ts.embed_engine_in_new_module(raw)
+    engine = op.live_engine(module.engine).engine
+    assert isinstance(engine, native.NativeEngine)
+    for rows in (1, 7, 20_000, 7):
+        given = torch.randn(rows, 2), torch.randn(4)
+        torch.testing.assert_close(module(*given), Model()(*given), rtol=1e-4, atol=1e-3)
+    constant = bytes(module.engine.numpy()).replace(b'"target":"cpu;', b'"target":"CPU;')
+    with pytest.raises(EngineNotRunnable, match="raw engine that was embedded with"):
+        runtime.open(torch.frombuffer(bytearray(constant), dtype=torch.uint8), True)

@@ -61,6 +61,7 @@ def make_partition(
 def _tidy(module: fx.GraphModule) -> None:
     """As lowering does: no assertions, plain code, every node described; the outputs as one flat tuple of tensors."""
     module.graph.set_codegen(fx.graph.CodeGen())
+    _forget_writes(module.graph)
     for node in reversed(list(module.graph.nodes)):
         returns_nothing = isinstance(node.target, torch._ops.OpOverload) and not node.target._schema.returns
         if node.op == "call_module" or (returns_nothing and not node.users):
@@ -69,6 +70,15 @@ def _tidy(module: fx.GraphModule) -> None:
             node.meta["val"] = fx.graph_module._get_attr(module, str(node.target))
     module.graph.eliminate_dead_code()
     module.recompile()
+
+
+def _forget_writes(graph: fx.Graph) -> None:
+    """x.copy_(new), which export adds at the end for an input that a program writes to; f(x) -> f(new): writing is
+    PyTorch's part and no engine's, and what an in-place operator gives back is what it has written.
+    """
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.copy_.default):
+        node.replace_all_uses_with(node.args[1])
+        graph.erase_node(node)
 
 
 def _spec(node: fx.Node) -> TensorSpec:

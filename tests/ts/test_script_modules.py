@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import torch_tensorrt
-from torch_tensorrt import Input, InputError, UnsupportedError, ts
+from torch_tensorrt import Device, DeviceType, Input, InputError, UnsupportedError, ts
 
 ENGINES = ("openvino", "eager", pytest.param("inductor", marks=pytest.mark.slow))
 IMAGES = Input(min_shape=(1, 3, 8, 8), opt_shape=(4, 3, 8, 8), max_shape=(8, 3, 8, 8))
@@ -93,6 +94,35 @@ def test_tuples_lists_and_dicts_go_in_and_out() -> None:
     compiled = ts.compile(scripted, input_signature=((one, one), {"a": one}, 3), engine="eager", min_block_size=1)
     given = ((torch.randn(2, 3), torch.randn(2, 3)), {"a": torch.randn(2, 3)}, 3)
     torch.testing.assert_close(compiled(*given), scripted(*given))
+
+
+# In this form, because torch.jit.script can't read the types in a class of a file with `from __future__ import annotations`.
+Inner = NamedTuple("Inner", [("first", Tensor), ("count", int)])  # noqa: UP014
+Outer = NamedTuple(  # noqa: UP014
+    "Outer",
+    [("sum", Tensor), ("parts", list[Tensor]), ("named", dict[str, tuple[Tensor, int]]), ("inner", Inner)],
+)
+
+
+class Named(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Outer, Inner]:
+        inner = Inner(x * 2, 3)
+        return Outer(x + 1, [x, inner.first], {"x": (x, 1)}, inner), Inner(x, 4)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "eager"])
+def test_named_tuples_stay_named_also_when_they_are_loaded(engine: str) -> None:
+    scripted, x = torch.jit.script(Named()), torch.randn(3)
+    compiled = ts.compile(scripted, [torch.ones(3)], engine=engine, min_block_size=1)
+    file = io.BytesIO()
+    torch.jit.save(compiled, file)
+    file.seek(0)
+    for one in (compiled, torch.jit.load(file)):
+        (outer, last), (wanted, other) = one(x), scripted(x)
+        assert (type(outer).__name__, outer._fields, last._fields) == ("Outer", Outer._fields, Inner._fields)
+        torch.testing.assert_close(
+            (tuple(outer)[:3], tuple(outer.inner), tuple(last)), (tuple(wanted)[:3], tuple(wanted.inner), tuple(other))
+        )
 
 
 class Counting(nn.Module):
@@ -229,3 +259,35 @@ def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(InputError, match="not a int"):
         ts.compile(3, [torch.ones(1)])  # type: ignore[arg-type]
     assert torch_tensorrt.ts is ts
+
+
+# ---- the options of to_backend ----
+
+
+def test_a_compile_spec_holds_checked_options_for_compile() -> None:
+    model, x = torch.jit.script(Methods().eval()), torch.randn(2, 4)
+    spec = ts.TensorRTCompileSpec(inputs=[Input((2, 4))], engine="eager", min_block_size=1, refit=True)
+    torch.testing.assert_close(ts.compile(model, **spec)(x), model(x))
+    assert {**spec} == {"inputs": spec["inputs"], "engine": "eager", "min_block_size": 1, "refit": True}
+    with pytest.raises(InputError, match="min_block_size"):
+        ts.TensorRTCompileSpec(min_blok_size=1)
+
+
+@pytest.mark.parametrize(
+    ("record", "device"),
+    [
+        ({"device_type": DeviceType.GPU, "gpu_id": 1, "dla_core": 0, "allow_gpu_fallback": True}, "cuda:1"),
+        ({"device_type": DeviceType.DLA, "dla_core": 1}, "dla:1"),
+        ({"device_type": "cpu"}, "cpu"),
+    ],
+)
+def test_a_compile_specs_device_may_be_a_dict(record: dict[str, object], device: str) -> None:
+    assert ts.TensorRTCompileSpec(device=record)["device"] == Device(device, allow_gpu_fallback="gpu_id" in record)
+    with pytest.raises(InputError, match="'gpu' is not known"):
+        ts.TensorRTCompileSpec(device={"gpu": 0})
+
+
+def test_to_backend_names_what_to_call_instead() -> None:
+    spec = {"forward": ts.TensorRTCompileSpec(inputs=[Input((2, 4))])}
+    with pytest.raises(RuntimeError, match=r"torch_tensorrt\.ts\.compile\(module, \*\*spec\)"):
+        torch._C._jit_to_backend("tensorrt", torch.jit.script(Methods().eval()), spec)

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from torch_tensorrt.contracts.engine import EngineSpec
+from torch_tensorrt.spec.tensor_spec import Json
 
 
 @runtime_checkable
@@ -19,7 +26,34 @@ class DescribesLayers(Protocol):
     """An engine that can say what it consists of."""
 
     def layer_information(self) -> str:
-        """Its layers, as JSON in the SDK's own form."""
+        """JSON with the list "Layers" (the SDK decides what is told of each; mostly "Name" and "LayerType") and "Bindings"."""
+
+
+def layers_as_json(spec: EngineSpec, layers: Sequence[Mapping[str, Json]]) -> str:
+    """What `layer_information` gives, for engines whose SDK has no such form: "Bindings" are the inputs and outputs."""
+    bindings = [tensor.name for tensor in (*spec.inputs, *spec.outputs)]
+    return json.dumps({"Layers": [dict(layer) for layer in layers], "Bindings": bindings}, indent=1)
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """What one layer took in one run. kind: what computes it, in the SDK's words."""
+
+    name: str
+    kind: str
+    milliseconds: float
+
+
+@runtime_checkable
+class TimesLayers(Protocol):
+    """An engine that can say what each of its layers takes."""
+
+    def run_timed(self, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Sequence[LayerTime]]:
+        """What `run` gives for `inputs`, and the times of the layers of that run, in the order in which they ran.
+
+        The first call may take long: most SDKs need the engine to be compiled for it once more. Raises EngineNotRunnable or
+        BuildError where that can't be.
+        """
 
 
 @runtime_checkable
@@ -59,6 +93,25 @@ class PlacesOutputs(Protocol):
 
         Returns what both were before.
         """
+
+
+@runtime_checkable
+class SpecialisesKernels(Protocol):
+    """An engine that can choose when its kernels are compiled for the sizes that it meets."""
+
+    def specialise_kernels(self, strategy: str) -> str:
+        """`strategy` is "lazy" (in the background, while general ones run), "eager" (before the run) or "none" (never).
+
+        Returns what was set before.
+        """
+
+
+@runtime_checkable
+class ReleasesMemory(Protocol):
+    """An engine that keeps memory between runs, and can do without."""
+
+    def release_memory(self, always: bool) -> bool:
+        """True: all that it keeps for runs goes now, and after each run. False: it keeps it. Returns what was set before."""
 
 
 @runtime_checkable

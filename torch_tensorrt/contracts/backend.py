@@ -67,6 +67,14 @@ class EngineBackend(ABC):
         """One sentence for each option, set by the user, that this backend can't honour; warned about once."""
         return settings.unhonoured(self.name)
 
+    def variants(self, settings: CompilationSettings, device: torch.device) -> Mapping[str, Mapping[str, object]]:
+        """Ways of building that are worth measuring: label -> options to change, the usual one first.
+
+        "engine_options" and "disabled_passes" are added to what the user gave; other options are replaced. Only ways that can
+        be built here, and that the settings allow.
+        """
+        return {"default": {}}
+
     @abstractmethod
     def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
         """Whether `node` (a call_function) can go into an engine. Reads metadata only; no side effect."""

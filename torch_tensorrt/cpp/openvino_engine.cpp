@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstring>
 #include <mutex>
+#include <set>
 
 #include "errors.h"
 #include "input_check.h"
@@ -45,13 +46,17 @@ std::string target() {
 }
 
 // The options of engines/openvino/sdk.py.
-ov::AnyMap config(c10::ScalarType precision, bool snippets) {
+ov::AnyMap config(const OpenVINOPayload& payload) {
+  const c10::ScalarType precision = payload.precision;
   const std::string hint = precision == c10::kFloat ? "f32" : precision == c10::kHalf ? "f16" : "bf16";
-  const ov::AnyMap wanted = {
+  ov::AnyMap wanted = {
       {"PERFORMANCE_HINT", "LATENCY"},
       {"INFERENCE_PRECISION_HINT", hint},
       {"DYNAMIC_QUANTIZATION_GROUP_SIZE", 0},
       {"KV_CACHE_PRECISION", hint}};
+  for (const auto& [name, value] : payload.options) {
+    wanted[name] = value;
+  }
   const auto known = core().get_property("CPU", ov::supported_properties);
   ov::AnyMap options;
   for (const auto& [name, value] : wanted) {
@@ -59,7 +64,7 @@ ov::AnyMap config(c10::ScalarType precision, bool snippets) {
       options[name] = value;
     }
   }
-  if (!snippets) {
+  if (!payload.snippets) {
     options["SNIPPETS_MODE"] = "DISABLE";
   }
   return options;
@@ -90,6 +95,23 @@ ov::element::Type element_type(c10::ScalarType dtype) {
     default:
       fail<FileFormatError>("OpenVINO has no tensors of ", dtype_name(dtype), ".");
   }
+}
+
+// Whether the sizes of `output` can be computed from those of the inputs: raw engines don't tell how.
+bool follows(const TensorSpec& output, const std::vector<TensorSpec>& inputs) {
+  std::set<size_t> known;
+  for (const TensorSpec& tensor : inputs) {
+    for (const Size& size : tensor.shape) {
+      if (size.expr) {
+        known.insert(size.expr->symbols_used().begin(), size.expr->symbols_used().end());
+      }
+    }
+  }
+  return std::all_of(output.shape.begin(), output.shape.end(), [&](const Size& size) {
+    return !size.expr ||
+        std::includes(
+            known.begin(), known.end(), size.expr->symbols_used().begin(), size.expr->symbols_used().end());
+  });
 }
 
 size_t bytes_of(const TensorSpec& spec) {
@@ -176,6 +198,11 @@ class OpenVINOEngine final : public Engine {
       static_ = static_ && tensor.is_static();
     }
     for (const TensorSpec& tensor : spec_.outputs) {
+      known_.push_back(follows(tensor, spec_.inputs));
+      if (static_ && !known_.back()) {
+        fixed_sizes_.emplace_back();
+        continue;
+      }
       if (static_ && !tensor.is_static()) {
         fail<FileFormatError>("Engine '", spec_.name, "' has outputs that vary and inputs that don't.");
       }
@@ -195,6 +222,13 @@ class OpenVINOEngine final : public Engine {
     Tensors outputs = allocate(sizes);
     bind(*slot, sizes, outputs);
     slot->request.infer();
+    for (const Port& port : found_outputs_) {
+      const ov::Tensor found = slot->request.get_output_tensor(port.port);
+      const ov::Shape sizes_found = found.get_shape();
+      const std::vector<int64_t> shape(sizes_found.begin(), sizes_found.end());
+      outputs[port.place] = at::detail::empty_cpu(shape, port.dtype);
+      std::memcpy(address(outputs[port.place].mutable_data_ptr()), found.data(), found.get_byte_size());
+    }
     for (size_t at = 0; at < small_outputs_.size(); ++at) {
       const Port& port = small_outputs_[at];
       std::memcpy(
@@ -214,13 +248,19 @@ class OpenVINOEngine final : public Engine {
   }
 
   void compile(const OpenVINOPayload& payload) {
-    const ov::AnyMap options = config(payload.precision, payload.snippets);
+    const ov::AnyMap options = config(payload);
     const std::string version = ov::get_openvino_version().buildNumber, here = target();
     const bool fits = built_with() == "OpenVINO " + version + " for " + here;
     if (fits && !payload.refittable) {
       const ov::Tensor blob(ov::element::u8, {payload.blob_bytes}, const_cast<uint8_t*>(payload.blob));
       compiled_ = core().import_model(blob, "CPU", options);
       return;
+    }
+    if (!fits && payload.xml.empty()) {
+      fail<EngineNotRunnable>(
+          "Engine '", spec_.name, "' is a raw engine that was embedded with ", built_with(), "; this is OpenVINO ", version,
+          " on ", here,
+          ". It holds nothing to compile again; compile the model here, or embed an engine that was made here.");
     }
     if (!payload.refittable) { // else it is compiled wherever it is read
       notice_ = "Engine '" + spec_.name + "' was built with " + built_with() + "; this is OpenVINO " + version + " on " +
@@ -286,6 +326,8 @@ class OpenVINOEngine final : public Engine {
         copies_.push_back({place, true, payload.inputs[input->second]});
       } else if (const auto [first, is_new] = written.emplace(port, place); !is_new) {
         copies_.push_back({place, false, first->second});
+      } else if (!follows(spec_.outputs[place], spec_.inputs)) {
+        found_outputs_.push_back(made);
       } else {
         (made.bytes > 0 ? small_outputs_ : outputs_).push_back(made);
       }
@@ -353,8 +395,8 @@ class OpenVINOEngine final : public Engine {
     slot.output_sizes.clear();
     slot.solved_for.clear();
     const Values values = check_agreement(spec_, inputs);
-    for (const TensorSpec& tensor : spec_.outputs) {
-      slot.output_sizes.push_back(tensor.sizes(values));
+    for (size_t place = 0; place < spec_.outputs.size(); ++place) {
+      slot.output_sizes.push_back(known_[place] ? spec_.outputs[place].sizes(values) : std::vector<int64_t>());
     }
     for (const at::Tensor& tensor : inputs) {
       slot.solved_for.push_back(tensor.sizes().vec());
@@ -425,6 +467,8 @@ class OpenVINOEngine final : public Engine {
   ov::Tensor weights_; // and these, when it was compiled again
   ov::CompiledModel compiled_;
   std::vector<Port> small_inputs_, small_outputs_, inputs_, outputs_;
+  std::vector<Port> found_outputs_; // for which OpenVINO finds sizes and memory in each run
+  std::vector<bool> known_; // per output: whether its sizes follow from those of the inputs
   std::vector<Copy> copies_;
   bool static_ = false;
   std::vector<std::vector<int64_t>> fixed_sizes_;

@@ -1,5 +1,7 @@
 #include "openvino_payload.h"
 
+#include <set>
+
 #include "errors.h"
 
 namespace torchtrt {
@@ -46,6 +48,29 @@ std::vector<OpenVINOPayload::Piece> pieces(const Json& records, const uint8_t* c
   return found;
 }
 
+// Only what engines/openvino/knobs.py writes: other properties make OpenVINO write files.
+std::map<std::string, std::string> options_of(const Json& record) {
+  static const std::set<std::string> known = {
+      "ENABLE_CPU_PINNING",
+      "ENABLE_HYPER_THREADING",
+      "INFERENCE_NUM_THREADS",
+      "NUM_STREAMS",
+      "PERFORMANCE_HINT",
+      "PERFORMANCE_HINT_NUM_REQUESTS"};
+  const Json::Object* object = record.object();
+  if (object == nullptr) {
+    fail<FileFormatError>("The options of an OpenVINO engine are not an object.");
+  }
+  std::map<std::string, std::string> options;
+  for (const auto& [name, value] : *object) {
+    if (known.count(name) == 0) {
+      fail<FileFormatError>("An OpenVINO engine asks for '", name, "', which is none of its options.");
+    }
+    options[name] = text_of(value, "An option of an OpenVINO engine");
+  }
+  return options;
+}
+
 } // namespace
 
 OpenVINOPayload read_openvino_payload(const uint8_t* data, size_t size, const EngineSpec& spec) {
@@ -63,6 +88,10 @@ OpenVINOPayload read_openvino_payload(const uint8_t* data, size_t size, const En
   const bool refittable = index.object() != nullptr && index.object()->count("constants") == 1;
   if (refittable) {
     names.emplace_back("constants"); // for refitting in Python
+  }
+  const bool optional = index.object() != nullptr && index.object()->count("options") == 1;
+  if (optional) {
+    names.emplace_back("options");
   }
   const auto& fields = object_with(index, names, what);
   const size_t start = 4 + length;
@@ -83,6 +112,9 @@ OpenVINOPayload read_openvino_payload(const uint8_t* data, size_t size, const En
   }
   payload.snippets = *snippets;
   payload.refittable = refittable;
+  if (optional) {
+    payload.options = options_of(fields.at("options"));
+  }
   payload.inputs = ports(fields.at("inputs"), what);
   payload.outputs = ports(fields.at("outputs"), what);
   for (const size_t input : payload.inputs) {

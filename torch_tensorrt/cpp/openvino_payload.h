@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -18,6 +20,7 @@ struct OpenVINOPayload {
   const uint8_t* blob = nullptr;
   size_t blob_bytes = 0;
   std::string_view xml;
+  std::map<std::string, std::string> options; // OpenVINO's properties -> values, where engine_options asked for some
 
   struct Piece {
     const uint8_t* data;

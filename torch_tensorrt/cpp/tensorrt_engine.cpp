@@ -133,7 +133,10 @@ class TensorRTEngine final : public Engine {
     }
     const c10::cuda::CUDAGuard on_device(device);
     const auto stream = c10::cuda::getCurrentCUDAStream(device.index());
-    std::unique_ptr<Slot> slot = take(stream);
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    C10_CUDA_CHECK(cudaStreamIsCapturing(stream.stream(), &status));
+    const bool captured = status != cudaStreamCaptureStatusNone;
+    std::unique_ptr<Slot> slot = take(stream, captured);
     Tensors fed, outputs;
     for (size_t at = 0; at < inputs.size(); ++at) {
       fed.push_back(inputs[at].resolve_neg().to(device, /*non_blocking=*/true).contiguous());
@@ -150,8 +153,10 @@ class TensorRTEngine final : public Engine {
     if (!slot->context->enqueueV3(stream.stream())) {
       fail<EngineNotRunnable>("TensorRT could not run engine '", spec_.name, "': ", words_.last(), ".");
     }
-    C10_CUDA_CHECK(cudaEventRecord(slot->done, stream.stream()));
-    give_back(std::move(slot));
+    if (!captured) {
+      C10_CUDA_CHECK(cudaEventRecord(slot->done, stream.stream()));
+    }
+    give_back(std::move(slot), captured);
     for (size_t at = 0; at < outputs.size(); ++at) {
       if (spec_.outputs[at].device == c10::kCPU) {
         outputs[at] = outputs[at].cpu();
@@ -204,14 +209,17 @@ class TensorRTEngine final : public Engine {
     }
   }
 
-  // A context whose last run `stream` waits for.
-  std::unique_ptr<Slot> take(const c10::cuda::CUDAStream& stream) {
+  // A context whose last run `stream` waits for. While a graph is captured nothing can be waited for; whoever begins a capture
+  // has let all runs end.
+  std::unique_ptr<Slot> take(const c10::cuda::CUDAStream& stream, bool captured) {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       if (!free_.empty()) {
         std::unique_ptr<Slot> slot = std::move(free_.back());
         free_.pop_back();
-        C10_CUDA_CHECK(cudaStreamWaitEvent(stream.stream(), slot->done, 0));
+        if (!captured) {
+          C10_CUDA_CHECK(cudaStreamWaitEvent(stream.stream(), slot->done, 0));
+        }
         return slot;
       }
     }
@@ -227,9 +235,10 @@ class TensorRTEngine final : public Engine {
     return slot;
   }
 
-  void give_back(std::unique_ptr<Slot> slot) {
+  // A graph runs in the memory of a captured context whenever it is replayed: no other run gets that.
+  void give_back(std::unique_ptr<Slot> slot, bool captured) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    free_.push_back(std::move(slot));
+    (captured ? captured_ : free_).push_back(std::move(slot));
   }
 
   c10::Storage storage_;
@@ -239,6 +248,7 @@ class TensorRTEngine final : public Engine {
   std::vector<std::string> output_names_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Slot>> free_;
+  std::vector<std::unique_ptr<Slot>> captured_;
 };
 
 } // namespace

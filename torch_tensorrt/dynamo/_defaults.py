@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NoReturn
-
 from torch_tensorrt.caching.disk import default_folder
 from torch_tensorrt.dynamo.debug._Debugger import _default_folder
+from torch_tensorrt.runtime._runtime_config import RuntimeSettings
 from torch_tensorrt.spec.enums import dtype
-from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 
 ASSUME_DYNAMIC_SHAPE_SUPPORT = CompilationSettings.assume_dynamic_shape_support
@@ -67,14 +64,7 @@ USE_FP32_ACC = CompilationSettings.use_fp32_acc
 VERSION_COMPATIBLE = CompilationSettings.version_compatible
 WORKSPACE_SIZE = CompilationSettings.workspace_size
 
-_ABSENT: Mapping[str, str] = {
-    "CUDA_GRAPH_STRATEGY": "engines don't run in CUDA graphs in this version",
-    "DYNAMIC_SHAPES_KERNEL_SPECIALIZATION_STRATEGY": "there is one way of choosing kernels for sizes that vary",
-    "RUNTIME_CACHE_PATH": "the file is in the user's cache folder, and runtime.runtime_cache(module, path) names another",
-}
-
-
-def __getattr__(name: str) -> NoReturn:
-    if name in _ABSENT:
-        raise UnsupportedError(f"torch_tensorrt.dynamo._defaults.{name} is not here: {_ABSENT[name]}.")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Of RuntimeSettings
+CUDA_GRAPH_STRATEGY = RuntimeSettings.cuda_graph_strategy
+DYNAMIC_SHAPES_KERNEL_SPECIALIZATION_STRATEGY = RuntimeSettings.dynamic_shapes_kernel_specialization_strategy
+RUNTIME_CACHE_PATH = RuntimeSettings.runtime_cache

@@ -8,18 +8,36 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from torch_tensorrt.engine_choice import choose_backend
+from torch_tensorrt.lowering.pipeline import decompose, lower_decomposed
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.refitting.refit import refit, require_program, take_over
 from torch_tensorrt.refitting.verifying import verify
-from torch_tensorrt.spec.absent import Absent
 from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.trace.tracer import trace
 
-construct_refit_mapping = Absent(
-    "dynamo._refit.construct_refit_mapping", "refit_module_weights finds out itself which weights an engine takes"
-)
+_DEFAULTS = CompilationSettings()
+
+
+def construct_refit_mapping(
+    module: nn.Module | ExportedProgram, inputs: object, settings: CompilationSettings = _DEFAULTS
+) -> dict[str, Tensor]:
+    """The weights, buffers and constants of `module` as compiling with `settings` takes them: after decomposing and lowering.
+
+    Their names are those by which engines that are compiled of it know them: `Engine.refit` takes this mapping, and
+    `refit_module_weights` makes it itself. `inputs` are those of torch_tensorrt.compile; an ExportedProgram needs none.
+    """
+    with quiet_torch(), torch.no_grad():
+        program = trace(module, arg_inputs=inputs) if not isinstance(module, ExportedProgram) else module
+        backend, _, _ = choose_backend(program, settings)
+        lowered = lower_decomposed(decompose(program, backend, settings), backend, settings)
+    named = {str(node.target) for node in lowered.graph.find_nodes(op="get_attr")}
+    found = {name: fx.graph_module._get_attr(lowered, name) for name in sorted(named)}
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 class Runtime(Protocol):

@@ -18,6 +18,7 @@ ENTRY_POINTS = "torch_tensorrt.engines"
 _OWN: Mapping[str, str] = {
     "eager": "torch_tensorrt.engines.eager.backend:EagerBackend",
     "inductor": "torch_tensorrt.engines.inductor.backend:InductorBackend",
+    "onnxruntime": "torch_tensorrt.engines.onnxruntime.backend:ONNXRuntimeBackend",
     "openvino": "torch_tensorrt.engines.openvino.backend:OpenVINOBackend",
     "tensorrt": "torch_tensorrt.engines.tensorrt.backend:TensorRTBackend",
     "tensorrt_rtx": "torch_tensorrt.engines.tensorrt.backend:TensorRTRTXBackend",

@@ -74,7 +74,7 @@ def lower_decomposed(
     theirs = {tensor.untyped_storage()._cdata for _, _, tensor in _named_tensors(graph_module)} if own else set()
     check_graph(graph_module)
     typed = (cast_precision,) if backend.strongly_typed else ()
-    run_passes(graph_module, (*SHARED, *backend.passes(settings), *typed, *LAST), settings)
+    run_passes(graph_module, (*SHARED, *typed, *backend.passes(settings), *LAST), settings)
     _keep_read_weights(graph_module, theirs)
     return graph_module
 

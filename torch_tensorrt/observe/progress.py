@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -20,6 +21,9 @@ _screen: list[
 ] = []  # the one drawing that is on the screen; work within other work has a line of its own in it
 
 
+_monitors: tuple[bool, ...] = ()  # of the `monitoring` blocks that are open; the last decides
+
+
 class Steps:
     """Counts finished steps. A bar shows them from a second after the start, also while the first step still runs."""
 
@@ -34,9 +38,12 @@ class Steps:
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
         # The stream is taken here: the work may point sys.stderr elsewhere for a while.
-        stream = sys.stderr
-        if stream is not None and stream.isatty():
-            self._timer = threading.Timer(PATIENCE_SECONDS, self._draw, (stream,))
+        stream, monitored = sys.stderr, _monitors[-1:]
+        self._told = monitored == (True,)
+        self._since = time.perf_counter()
+        self._patience = 0.0 if self._told else PATIENCE_SECONDS
+        if stream is not None and stream.isatty() and monitored != (False,):
+            self._timer = threading.Timer(self._patience, self._draw, (stream,))
             self._timer.daemon = True
             self._timer.start()
 
@@ -46,6 +53,11 @@ class Steps:
             self._done = min(self._done + 1, self._total)
             self._last = what
             self._update()
+            now = time.perf_counter()
+            if self._told:
+                step = f"{self._done} of {self._total}"
+                logger("progress").info("%s: %s, %s, %.3f s", self._title, what, step, now - self._since)
+            self._since = now
 
     def close(self) -> None:
         """Removes the bar from the screen, or sees to it that it never comes."""
@@ -71,7 +83,7 @@ class Steps:
                 logger("progress").info("no progress bar: rich can't be imported (%s)", error)
                 return
             self._task = bar.add_task(self._title, total=self._total)
-            bar.tasks[bar.task_ids.index(self._task)].start_time = bar.get_time() - PATIENCE_SECONDS
+            bar.tasks[bar.task_ids.index(self._task)].start_time = bar.get_time() - self._patience
             if not _screen:
                 bar.start()
                 _screen.append(bar)
@@ -111,3 +123,17 @@ def progress(title: str, total: int) -> Iterator[Steps]:
         yield steps
     finally:
         steps.close()
+
+
+@contextmanager
+def monitoring(shown: bool) -> Iterator[None]:
+    """Inside, bars come at once and every step is logged with its time at the level INFO; or, with False, no bar ever comes."""
+    global _monitors
+    with _drawing:
+        _monitors = (*_monitors, shown)
+    try:
+        yield
+    finally:
+        with _drawing:
+            at = len(_monitors) - 1 - _monitors[::-1].index(shown)
+            _monitors = (*_monitors[:at], *_monitors[at + 1 :])

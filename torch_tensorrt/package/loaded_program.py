@@ -10,6 +10,7 @@ from torch.export.graph_signature import InputKind
 
 from torch_tensorrt.package.describing import input_specs
 from torch_tensorrt.runtime.calling import Door, is_traced
+from torch_tensorrt.runtime.short_way import take_short_way
 from torch_tensorrt.spec.errors import FileFormatError
 
 
@@ -40,13 +41,15 @@ class LoadedProgram(ExportedProgram):
             ) from error
         assert isinstance(module, fx.GraphModule)
         if self._checks and check_guards:
-            module.register_forward_pre_hook(self._check(module), prepend=True, with_kwargs=True)
+            door = self._door(module)
+            module.register_forward_pre_hook(ArgumentCheck(door), prepend=True, with_kwargs=True)
+            take_short_way(module, door)
         return module
 
-    def _check(self, module: fx.GraphModule) -> ArgumentCheck:
+    def _door(self, module: fx.GraphModule) -> Door:
         known = {spec.name: spec for spec in input_specs(self)}
         given = [spec.arg.name for spec in self.graph_signature.input_specs if spec.kind == InputKind.USER_INPUT]
-        return ArgumentCheck(Door(module.graph, [known.get(name) for name in given]))
+        return Door(module.graph, [known.get(name) for name in given])
 
 
 class ArgumentCheck:

@@ -6,8 +6,10 @@ computes with them, and a file that ran at one batch size would be silently wron
 
 from __future__ import annotations
 
+import collections
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -15,6 +17,7 @@ from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
 from torch_tensorrt.package.describing import input_specs
+from torch_tensorrt.package.result_types import collection_type, leaf_type, named_tuple_type
 from torch_tensorrt.package.script_source import Body
 from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
@@ -32,7 +35,9 @@ def script(program: ExportedProgram) -> torch.jit.ScriptModule:
     assert isinstance(module, fx.GraphModule)
     body = Body(module)
     door = _Door(program, body)
-    lines = [*body.lines(), f"result = {_result(program, body)}"]
+    lines = body.lines()
+    result = _Result(program, body)
+    lines.append(f"result = {result.source}")
     source = [f"def forward({', '.join(['self', *door.parameters])}):", *(f"    {line}" for line in door.lines())]
     source += ["    with torch.no_grad():", *(f"        {line}" for line in lines), "    return result"]
     holder: nn.Module = type("CompiledModule", (nn.Module,), {})()  # TorchScript gives each class one forward
@@ -40,12 +45,19 @@ def script(program: ExportedProgram) -> torch.jit.ScriptModule:
         holder.register_buffer(name, value.detach())
     scripted = torch.jit.script(holder.eval())
     try:
-        scripted.define("\n".join(source) + "\n")
+        _define(scripted, "\n".join(source) + "\n", result.classes)
     except Exception as error:  # the compiler's own errors have no common class
         raise UnsupportedError(
             f"TorchScript can't express this model: {error}\nUse output_format='exported_program', which holds every model."
         ) from error
     return scripted
+
+
+def _define(scripted: torch.jit.ScriptModule, source: str, classes: Mapping[str, type]) -> None:
+    """As ScriptModule.define does, with `classes` among what the source may name."""
+    around = torch._jit_internal.createResolutionCallbackFromFrame()
+    inside: Any = scripted
+    inside._c._define(inside._concrete_type, source, lambda name: classes.get(name) or around(name))
 
 
 class _Door:
@@ -163,35 +175,42 @@ def _check(name: str, spec: TensorSpec, place: str) -> str:
     return f"assert {' and '.join(wanted)}, {text!r} + str({name}.size()) + ' on ' + {name}.device.type"
 
 
-def _result(program: ExportedProgram, body: Body) -> str:
-    leaves = iter(body.results)
+class _Result:
+    """What forward returns: `source`, which uses `classes`, the named tuples by the names that it gives them."""
 
-    def form(tree: pytree.TreeSpec, where: str) -> tuple[str, str]:
+    def __init__(self, program: ExportedProgram, body: Body) -> None:
+        self.classes: dict[str, type] = {}
+        self._body, self._leaves = body, iter(body.results)
+        self.source = self._form(program.call_spec.out_spec, "The result")[0]
+
+    def _form(self, tree: pytree.TreeSpec, where: str) -> tuple[str, object]:
         """Source and type of the part."""
         if tree.is_leaf():
-            return body.result(next(leaves), where)
+            text, leaf = self._body.result(next(self._leaves), where)
+            return text, leaf_type(leaf)
+        named = tree.type is collections.namedtuple  # noqa: PYI024 - what PyTorch calls all of them
         keys = tree.context if tree.type is dict else range(tree.num_children)
-        if tree.type not in {tuple, list, dict} or (
+        if not (named or tree.type in {tuple, list, dict}) or (
             tree.type is dict and not all(isinstance(key, str) for key in keys)
         ):
             raise UnsupportedError(
-                f"{where} is a {tree.type.__name__}, which TorchScript can't give back; tuples, lists, and dicts with names as keys "
-                "it can. Use output_format='exported_program'."
+                f"{where} is a {tree.type.__name__}, which TorchScript can't give back; tuples, named tuples, lists, and dicts with "
+                "names as keys it can. Use output_format='exported_program'."
             )
-        inner = [form(child, f"{where}[{key!r}]") for key, child in zip(keys, tree.children(), strict=True)]
+        inner = [self._form(child, f"{where}[{key!r}]") for key, child in zip(keys, tree.children(), strict=True)]
+        texts, types = [text for text, _ in inner], [kind for _, kind in inner]
+        if named:
+            made = named_tuple_type(tree.context.__name__, tree.context._fields, tuple(types))
+            return f"{self._name(made)}({', '.join(texts)})", made
+        kind = collection_type(tree.type, types, where)
         if tree.type is tuple:
-            return f"({', '.join(text for text, _ in inner)}{',' if len(inner) == 1 else ''})", "tuple"
-        _check_one_type([kind for _, kind in inner], tree, where)
+            return f"({', '.join(texts)}{',' if len(inner) == 1 else ''})", kind
         if tree.type is list:
-            return f"[{', '.join(text for text, _ in inner)}]", "list"
-        return "{" + ", ".join(f"{key!r}: {text}" for key, (text, _) in zip(keys, inner, strict=True)) + "}", "dict"
+            return f"[{', '.join(texts)}]", kind
+        return "{" + ", ".join(f"{key!r}: {text}" for key, text in zip(keys, texts, strict=True)) + "}", kind
 
-    return form(program.call_spec.out_spec, "The result")[0]
-
-
-def _check_one_type(kinds: Sequence[str], tree: pytree.TreeSpec, where: str) -> None:
-    if len(set(kinds)) > 1:
-        raise UnsupportedError(
-            f"{where} is a {tree.type.__name__} of {', '.join(kinds)}, but TorchScript's lists and dicts hold one type. Use "
-            "output_format='exported_program', or let the model return a tuple."
-        )
+    def _name(self, made: type) -> str:
+        known = {kind: name for name, kind in self.classes.items()}
+        name = known.get(made, f"NamedTuple{len(self.classes)}")
+        self.classes[name] = made
+        return name

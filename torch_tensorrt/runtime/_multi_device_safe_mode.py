@@ -1,17 +1,17 @@
-"""The documented switch for checks of devices."""
+"""The documented switch for inputs on another GPU than the model's."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from torch_tensorrt.runtime import devices
+from torch_tensorrt.runtime.modes import Restored
 
-from torch_tensorrt.spec.errors import InputError
 
+def set_multi_device_safe_mode(mode: bool) -> Restored:
+    """True: inputs on another GPU than the one that a model was compiled on are moved there, and a warning says so once.
 
-def set_multi_device_safe_mode(mode: bool) -> AbstractContextManager[None]:
-    """Sets nothing: whether inputs are on the engine's device is checked at every call, with both values.
-
-    May be used as a context manager, as documented. Raises InputError for anything but True and False.
+    False, as it is at first: an engine runs on the GPU that its inputs are on, and a model that can't is an InputError naming both
+    GPUs. What is returned may be used as a context manager, as documented: at the end of the block the mode is what it was before.
+    Raises InputError for anything but True and False.
     """
-    if not isinstance(mode, bool):
-        raise InputError(f"set_multi_device_safe_mode({mode!r}): True or False is needed.")
-    return nullcontext()
+    before = devices.set_moves_inputs(mode)
+    return Restored(lambda: devices.set_moves_inputs(before))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -9,17 +10,25 @@ from torch import fx
 from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 
+from torch_tensorrt.runtime import devices
+from torch_tensorrt.runtime.devices import home_of
 from torch_tensorrt.runtime.input_check import InputCheck
 from torch_tensorrt.spec.errors import InputError, InternalError
 from torch_tensorrt.spec.tensor_spec import TensorSpec
 
+# Names of this file's own, because each is looked up in every call.
+is_compiling, get_tracing_state = torch.compiler.is_compiling, torch._C._get_tracing_state
+count_modes = torch._C._len_torch_dispatch_stack
 _FIXED = (bool, int, float, complex, str, type(None))
 
 
 class Door:
-    """Flattens and checks arguments, and rebuilds results, for one graph with torch.export's calling convention."""
+    """Flattens and checks arguments, and rebuilds results, for one graph with torch.export's calling convention.
 
-    def __init__(self, graph: fx.Graph, specs: Sequence[TensorSpec | None]) -> None:
+    moves: whether tensors may be moved between GPUs on the way in, where set_multi_device_safe_mode says so.
+    """
+
+    def __init__(self, graph: fx.Graph, specs: Sequence[TensorSpec | None], *, moves: bool = False) -> None:
         codegen = graph._codegen
         if not isinstance(codegen, _PyTreeCodeGen):
             raise InternalError("A compiled graph lacks the model's calling convention.")
@@ -41,14 +50,31 @@ class Door:
             if specs[at] is None and isinstance(node.meta.get("val"), _FIXED)
         ]
         self._placeholders = [node.name for node in placeholders]
-        self._check = InputCheck("The compiled model", [spec for spec in specs if spec is not None])
+        home = home_of(graph)
+        self._home = home if moves else None
+        self._check = InputCheck("The compiled model", [spec for spec in specs if spec is not None], home)
+        self._only_tensors = self._plain and self._all_tensors and self._count > 0
         self.result: Callable[[Sequence[object]], object] = _rebuild(out_spec)
+
+    @property
+    def checks_all(self) -> bool:
+        """Whether each argument is checked: no size is passed as a number, and nothing is of a kind that isn't known here."""
+        return len(self._tensors) + len(self._fixed) == self._count
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether only tensors of certain sizes are let in."""
+        return self._check.is_static
 
     def enter(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Sequence[object]:
         """The flat inputs. Raises InputError when they are not what the model was compiled for."""
+        if self._only_tensors and not kwargs and self._check.is_like_the_last(args):
+            return args
         flat: Sequence[object] = (
             args if self._plain and not kwargs and len(args) == self._count else self._flatten(args, kwargs)
         )
+        if devices.moves_inputs and self._home is not None:
+            flat = self._home.bring(flat)
         tensors = flat if self._all_tensors else [flat[at] for at in self._tensors]
         for at, tensor in enumerate(tensors):
             if not isinstance(tensor, torch.Tensor):
@@ -100,15 +126,15 @@ class Door:
 
 
 def is_traced() -> bool:
-    """Whether what is called now is being recorded: by torch.export, torch.compile or torch.jit.trace."""
-    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+    """Whether what is called now is being recorded (by torch.export, torch.compile or torch.jit.trace), or a mode of PyTorch's
+    wants to see each operator (FakeTensorMode, a counter of FLOPs).
+    """
+    return is_compiling() or get_tracing_state() is not None or count_modes() > 0
 
 
 def _rebuild(spec: pytree.TreeSpec | None) -> Callable[[Sequence[object]], object]:
-    if spec is None:
-        return lambda flat: flat[0]
-    if spec.is_leaf():
-        return lambda flat: flat[0]
+    if spec is None or spec.is_leaf():
+        return operator.itemgetter(0)
     if spec.type in {tuple, list} and all(child.is_leaf() for child in spec.children()):
         return tuple if spec.type is tuple else list
     return lambda flat: pytree.tree_unflatten(flat, spec)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import linecache
 import operator
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Collection, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, fx
 
-from torch_tensorrt.runtime.op import live_engine
+from torch_tensorrt.contracts.engine import EngineSpec
+from torch_tensorrt.runtime.op import LiveEngine, live_engine
 
 EXECUTE = torch.ops.tensorrt.execute_engine.default
+_numbers = itertools.count()
 
 
 class EngineCall:
@@ -20,21 +26,39 @@ class EngineCall:
         self._buffers = owner._buffers
         self._attribute = attribute
         self._checked = checked
+        self._known: tuple[Tensor | None, LiveEngine | None] = (None, None)  # one attribute: threads see both of a pair
         self.__name__ = f"call_{attribute}"
         self.__module__ = __name__
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """The engine's outputs."""
         constant = self._buffers[self._attribute]
-        assert constant is not None
-        live = live_engine(constant)
-        return live.engine.run(inputs) if self._checked else live(inputs)
+        known, live = self._known
+        if known is not constant or live is None:
+            assert constant is not None
+            live = live_engine(constant)
+            self._known = (constant, live)
+        return live.run(inputs) if self._checked else live(inputs)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> EngineCall:
+        return self  # like a function: a copied module makes calls of its own
 
 
-def direct_function(module: fx.GraphModule) -> Callable[..., Sequence[object]]:
-    """A function from flattened inputs to the flat sequence of outputs, made from `module`'s graph."""
+def direct_function(
+    module: fx.GraphModule, without: Collection[fx.Node] = ()
+) -> Callable[[Sequence[object]], Sequence[object]]:
+    """A function from the sequence of flattened inputs to that of the flat outputs, made from `module`'s graph.
+
+    without: nodes, whose results nobody uses, to be left out.
+    """
+    whole = _whole_engine(module, without)
+    if whole is not None:
+        return cast("Callable[[Sequence[object]], Sequence[object]]", whole)  # all of its inputs are tensors
     graph = fx.Graph()
-    result = graph.graph_copy(module.graph, {})
+    copies: dict[fx.Node, fx.Node] = {}
+    result = graph.graph_copy(module.graph, copies)
+    for node in without:
+        graph.erase_node(copies[node])
     leaves = result if isinstance(result, (tuple, list)) else (result,)
     graph.output(tuple(leaves))
     names: dict[str, EngineCall] = {}
@@ -54,9 +78,30 @@ def direct_function(module: fx.GraphModule) -> Callable[..., Sequence[object]]:
                 graph.erase_node(constant)
     code = graph.python_code("self")
     scope = dict(code.globals)
-    exec(compile(code.src, "<compiled graph>", "exec"), scope)
+    name = f"<compiled graph {next(_numbers)}>"
+    exec(compile(code.src, name, "exec"), scope)
     function = scope["forward"]
-    return lambda *inputs: function(module, *inputs)
+    linecache.cache[name] = (len(code.src), None, code.src.splitlines(keepends=True), name)  # tracebacks show the operation
+    weakref.finalize(function, linecache.cache.pop, name, None)
+    return lambda inputs: function(module, *inputs)
+
+
+def _whole_engine(module: fx.GraphModule, without: Collection[fx.Node]) -> EngineCall | None:
+    """The call itself, where the graph is one engine: what goes in and what comes out is the engine's own, in its order."""
+    nodes = [node for node in module.graph.nodes if node not in without]
+    calls = [node for node in nodes if node.target is EXECUTE]
+    places = [node for node in nodes if node.op == "call_function" and node.target is operator.getitem]
+    inputs = [node for node in nodes if node.op == "placeholder"]
+    if len(calls) != 1 or len(nodes) != len(inputs) + len(places) + 3:  # the constant, the call and the output
+        return None
+    given, constant, spec = calls[0].args
+    results = module.graph.output_node().args[0]
+    leaves = results if isinstance(results, (tuple, list)) else (results,)
+    taken = [leaf.args for leaf in leaves if isinstance(leaf, fx.Node)]
+    outputs = len(EngineSpec.from_json(str(spec)).outputs)
+    if list(given) != inputs or len(taken) != len(leaves) or taken != [(calls[0], place) for place in range(outputs)]:
+        return None
+    return EngineCall(module, str(constant.target), checked=True)
 
 
 def is_only_engines(graph: fx.Graph) -> bool:

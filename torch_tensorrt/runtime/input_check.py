@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from torch_tensorrt.runtime.devices import Home
 from torch_tensorrt.spec.errors import InputError
 from torch_tensorrt.spec.shape_expr import Size, parse, solve, symbols_in
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
@@ -17,20 +18,33 @@ _KEPT = 1024
 class InputCheck:
     """Checks tensors against specs: dtype, device, rank, sizes, ranges, and sizes that belong together."""
 
-    def __init__(self, owner: str, specs: Sequence[TensorSpec]) -> None:
+    def __init__(self, owner: str, specs: Sequence[TensorSpec], home: Home | None = None) -> None:
         self._owner = owner
         self._specs = tuple(specs)
+        self._home = home
+        self.is_static = all(spec.is_static for spec in specs)
         self._seen: set[tuple[object, ...]] = set()
+        self._last: list[tuple[object, ...]] | None = None
 
     def __call__(self, tensors: Sequence[Tensor]) -> None:
         """Raises InputError naming the input, what it is and what is needed. The result is kept per shapes and dtypes."""
-        key = tuple([part for tensor in tensors for part in (tensor.shape, tensor.dtype, tensor.device)])
-        if key in self._seen:
+        kinds: list[tuple[object, ...]] = [(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors]
+        if kinds == self._last:  # most calls are like the one before, and comparing is faster than hashing
             return
-        self._check(tensors)
-        if len(self._seen) >= _KEPT:
-            self._seen.clear()
-        self._seen.add(key)
+        key = tuple(kinds)
+        if key not in self._seen:
+            self._check(tensors)
+            if len(self._seen) >= _KEPT:
+                self._seen.clear()
+            self._seen.add(key)
+        self._last = kinds
+
+    def is_like_the_last(self, given: Sequence[object]) -> bool:
+        """Whether these are tensors just like those that were checked last; False also for what isn't a tensor."""
+        try:
+            return [(part.shape, part.dtype, part.device) for part in given] == self._last  # type: ignore[attr-defined]
+        except AttributeError:
+            return False
 
     def _check(self, tensors: Sequence[Tensor]) -> None:
         if len(tensors) != len(self._specs):
@@ -49,6 +63,8 @@ class InputCheck:
             raise InputError(
                 f"{what} is on {tensor.device}, but was compiled for {spec.device}; move it with .to({spec.device!r})."
             )
+        if self._home is not None:
+            self._home.check(what, tensor)
         if tensor.dim() != len(spec.shape):
             raise InputError(
                 f"{what} has {tensor.dim()} dimensions {tuple(tensor.shape)}, but was compiled for {len(spec.shape)}: {_shown(spec)}."

@@ -16,6 +16,8 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from torch_tensorrt.contracts.partition import Partition, Plan
 from torch_tensorrt.runtime.calling import Door, is_traced
+from torch_tensorrt.runtime.cudagraphs import mode
+from torch_tensorrt.runtime.cudagraphs.whole import WholeCalls
 from torch_tensorrt.runtime.direct import direct_function, is_only_engines
 from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -65,26 +67,37 @@ class CompiledModule(fx.GraphModule):
         """Regenerates the Python code of the graph, and the short way."""
         code = super().recompile()
         if hasattr(self, "input_specs"):
-            door = Door(self.graph, self.input_specs)
+            door = Door(self.graph, self.input_specs, moves=True)
             # A graph that can be refitted runs from a holder of its own: calls under way when `run_as` changes the module's
             # attributes go on with those that they began with.
-            run = direct_function(
-                self if self.settings.immutable_weights else fx.GraphModule(self, copy.deepcopy(self.graph))
-            )
-            object.__setattr__(self, "_short_way", _short_way(door, run, self.graph))
+            holder = self if self.settings.immutable_weights else fx.GraphModule(self, copy.deepcopy(self.graph))
+            run = direct_function(holder)
+            whole = WholeCalls(door, run, holder)
+            object.__setattr__(self, "_whole", whole)
+            object.__setattr__(self, "_short_way", _short_way(door, run, self.graph, whole))
         type(self).__call__ = CompiledModule._call  # type: ignore[method-assign]
         return code
 
     def _call(self, *args: object, **kwargs: object) -> object:
-        short_way = self.__dict__.get("_short_way")
-        if short_way is None or self._forward_hooks or self._forward_pre_hooks or is_traced():
+        own = self.__dict__
+        short_way = own.get("_short_way")
+        if short_way is None or own["_forward_hooks"] or own["_forward_pre_hooks"] or is_traced():
             return torch.nn.Module.__call__(self, *args, **kwargs)
         return short_way(args, kwargs)
 
     def run_as(self, other: CompiledModule) -> None:
         """From the next call on runs what `other`, which has the same graph and settings, runs now. One atomic step."""
         self.partitions = {}
+        whole = other.__dict__["_whole"]
+        whole.adopt(self.__dict__["_whole"].options)
+        object.__setattr__(self, "_whole", whole)
         object.__setattr__(self, "_short_way", other.__dict__["_short_way"])
+
+    def whole_calls(self) -> WholeCalls:
+        """Calls of this module as it is now, in CUDA graphs."""
+        whole = self.__dict__["_whole"]
+        assert isinstance(whole, WholeCalls)
+        return whole
 
     def __deepcopy__(self, memo: dict[int, object]) -> CompiledModule:
         """A copy with engines of its own bytes, which are read again on first use."""
@@ -112,17 +125,22 @@ class CompiledModule(fx.GraphModule):
 
 
 def _short_way(
-    door: Door, run: Callable[..., Sequence[object]], graph: fx.Graph
+    door: Door, run: Callable[[Sequence[object]], Sequence[object]], graph: fx.Graph, whole: WholeCalls
 ) -> Callable[[tuple[object, ...], dict[str, object]], object]:
+    enter, result = door.enter, door.result
     if is_only_engines(graph):
 
         def call(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-            return door.result(run(*door.enter(args, kwargs)))
+            if mode.whole:
+                return whole.or_run(args, kwargs)
+            return result(run(enter(args, kwargs)))
 
     else:
 
         def call(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+            if mode.whole:
+                return whole.or_run(args, kwargs)
             with torch.no_grad():
-                return door.result(run(*door.enter(args, kwargs)))
+                return result(run(enter(args, kwargs)))
 
     return call

@@ -75,10 +75,19 @@ class NativeEngine(Engine):
 
     def refit(self, weights: Mapping[str, Tensor]) -> Engine:
         """As the backend's own engines do it."""
-        return engines.backend(self.spec.backend).from_bytes(self._payload(), self.spec).refit(weights)
+        return self.in_python().refit(weights)
+
+    def in_python(self) -> Engine:
+        """The backend's own engine of the same bytes, which can more than run."""
+        return engines.backend(self.spec.backend).from_bytes(self._payload(), self.spec)
 
     def _payload(self) -> memoryview:
         return decode(memoryview(self._constant.numpy()), verify=False)[1]  # type: ignore[arg-type]
+
+
+def in_python(engine: Engine) -> Engine:
+    """`engine` itself, or the backend's own for one that the C++ runtime runs, which can do nothing else."""
+    return engine.in_python() if isinstance(engine, NativeEngine) else engine
 
 
 def native_engine(constant: Tensor, spec: EngineSpec, *, verify: bool) -> NativeEngine | None:

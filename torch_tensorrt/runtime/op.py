@@ -20,6 +20,10 @@ from torch_tensorrt.contracts.abilities import ChecksMachine
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.engine_bytes import decode, encode_parts, read_program, with_origin
 from torch_tensorrt.contracts.origin import Origin
+from torch_tensorrt.runtime import watching
+from torch_tensorrt.runtime.cudagraphs import mode
+from torch_tensorrt.runtime.cudagraphs.calls import GraphCalls, Options
+from torch_tensorrt.runtime.cudagraphs.contents import contents_of_engine
 from torch_tensorrt.runtime.input_check import InputCheck
 from torch_tensorrt.runtime.native import NativeEngine, native_engine, release_kernels
 from torch_tensorrt.runtime.rebuilding import PayloadFormatError, rebuild
@@ -37,14 +41,23 @@ class LiveEngine:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._run = engine.run
+        watching.tell_made(engine)
         checks_itself = isinstance(engine, NativeEngine)
         self._check = None if checks_itself else InputCheck(f"Engine {engine.spec.name!r}", engine.spec.inputs)
+        name, contents = f"Engine {engine.spec.name!r}", contents_of_engine(engine.spec)
+        self.graphs = GraphCalls(name, self._run, contents, Options())
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """Checks the inputs and runs the engine."""
         if self._check is not None:
             self._check(inputs)
-        return self._run(inputs)
+        return self.run(inputs)
+
+    def run(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Runs the engine on inputs that were checked."""
+        if watching.watchers:
+            return watching.run_watched(self.engine, inputs)
+        return self.graphs.or_run(inputs) if mode.each_engine else self._run(inputs)  # type: ignore[return-value]
 
 
 class _ByMemory(Generic[Value]):

@@ -21,6 +21,7 @@ from torch_tensorrt.spec.settings_record import settings_from_record
 
 _log = logger("runtime")
 _CHOICES = {"cpu": ("openvino", "inductor", "eager"), "cuda": ("inductor", "eager")}
+_OF_THE_ENGINE = ("engine_options", "disabled_passes")  # another engine has other ones
 _HINT = "Saved with torch_tensorrt.save(..., portable=True), the file would be built again for this machine."
 
 
@@ -38,7 +39,7 @@ def rebuild(spec: EngineSpec, data: memoryview, reason: EngineNotRunnable | Payl
     if found is None:
         raise type(reason)(f"{reason} {_HINT}") from reason
     program, options = found
-    chosen = {name: value for name, value in options.items() if name not in {"engine", "device"}}
+    chosen = {name: value for name, value in options.items() if name not in {"engine", "device", *_OF_THE_ENGINE}}
     settings = settings_from_record(chosen)
     module = reading.read_program(io.BytesIO(program), f"The program of engine {spec.name!r}").module(
         check_guards=False

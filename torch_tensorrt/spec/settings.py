@@ -19,6 +19,8 @@ from torch_tensorrt.spec.errors import InputError, InternalError
 
 T = TypeVar("T")
 
+MEASURED_LEVEL = 4  # optimization_level from which on the fastest of several ways is found by measuring
+_MEASURING = ("optimization_level", "timing_cache_path")
 _AUTOCAST = "which dtypes engines compute in is said by enabled_precisions"
 _MEMORY = "engines are cut by what they take, not by memory; torch_executed_modules makes them smaller"
 
@@ -84,7 +86,7 @@ class CompilationSettings:
     )
     optimization_level: int | None = option(
         None,
-        "Builder effort from 0 to 5; None: the engine's default.",
+        "Builder effort from 0 to 5; None: the engine's default. From 4 on the fastest way to build is found by measuring.",
         engine=True,
         coerce=coercion.level,
         honoured=False,
@@ -190,7 +192,12 @@ class CompilationSettings:
         None, "Most extra CUDA streams; None: the builder's choice.", engine=True, coerce=coercion.count, honoured=False
     )
     timing_cache_path: str | None = option(
-        None, "File that keeps timings between builds.", engine=False, coerce=coercion.optional_text, honoured=False
+        None,
+        "File that keeps timings between builds; None: the engine's own way, and torch_tensorrt/timing_cache.json in the user's "
+        "cache folder for what is measured from optimization_level 4 on.",
+        engine=False,
+        coerce=coercion.optional_text,
+        honoured=False,
     )
     tiling_optimization_level: str = option(
         "none",
@@ -247,7 +254,7 @@ class CompilationSettings:
     enable_resource_partitioning: bool = refused(False, "Cut engines by the memory of building them.", _MEMORY)
     cpu_memory_budget: int | None = refused(None, "Bytes that building may take.", _MEMORY)
     dynamically_allocate_resources: bool = refused(
-        False, "Give engines memory only while they run.", "an engine keeps what it needs between runs"
+        False, "Give engines memory only while they run.", "dynamo.runtime.ResourceAllocationStrategy does so, for a block of calls"
     )
 
     def __post_init__(self) -> None:
@@ -288,7 +295,11 @@ class CompilationSettings:
         return name in self.given()
 
     def unhonoured(self, engine: str, honours: Collection[str] = ()) -> tuple[str, ...]:
-        """A sentence for each given option that not every engine honours, unless it is among those that `engine` does."""
+        """A sentence for each given option that not every engine honours, unless it is among those that `engine` does.
+
+        Above optimization_level 3 that level and timing_cache_path hold for all: ways of building are measured.
+        """
+        honours = {*honours, *(_MEASURING if (self.optimization_level or 0) >= MEASURED_LEVEL else ())}
         return tuple(
             f"Engine {engine!r} can't honour {declared.name}={_shown(getattr(self, declared.name))}; it is not used."
             for declared in dataclasses.fields(self)

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
 from torch import nn
 
 from torch_tensorrt.compiler import compile_program
+from torch_tensorrt.contracts.raw import RawEngine
 from torch_tensorrt.observe.log import AtLevel, logger
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.package.exporting import ExportOptions, program_of
 from torch_tensorrt.package.torchscript import script
-from torch_tensorrt.raw_engine import build_raw_engine
-from torch_tensorrt.spec.absent import Absent
+from torch_tensorrt.raw_engine import build_raw_engine, read_raw_engine
+from torch_tensorrt.spec.device import Device
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
 from torch_tensorrt.trace.tracer import trace
+from torch_tensorrt.ts.embedding import embed
 from torch_tensorrt.ts.graph_module import GraphModule, Script, module_of, runs
+from torch_tensorrt.ts.options import translate_options
 from torch_tensorrt.ts.splitting import split
 
 _log = logger("ts")
-embed_engine_in_new_module = Absent(
-    "ts.embed_engine_in_new_module", "raw engines are run by their own SDK in this version"
-)
 
 
 def compile(
@@ -50,7 +50,7 @@ def compile(
         quotes the line of its code that prevents it), or require_full_compilation=True and not all of it. BuildError: the
         engine's SDK refused a partition.
     """
-    settings = CompilationSettings.from_options(**{"min_block_size": 3, **_translated(options)})
+    settings = CompilationSettings.from_options(**{"min_block_size": 3, **translate_options(options)})
     call, scripted = _call(inputs, input_signature), _scripted(module)
     with quiet_torch(), AtLevel(logging.DEBUG) if settings.debug else nullcontext():
         runner = module_of(scripted)
@@ -88,11 +88,43 @@ def convert_method_to_trt_engine(
     call = _call(inputs, options.pop("input_signature", None))
     runner = module_of(_scripted(module), method_name)
     try:
-        return build_raw_engine(runner, None, list(call.args), None, _translated(options))
+        return build_raw_engine(runner, None, list(call.args), None, translate_options(options))
     except UnsupportedError as error:
         if runner.stopped_at is None:
             raise
         raise UnsupportedError(f"{error}\nThe line of the model's code:\n{runner.stopped_at}") from error
+
+
+def embed_engine_in_new_module(
+    serialized_engine: bytes,
+    input_binding_names: Sequence[str] | None = None,
+    output_binding_names: Sequence[str] | None = None,
+    device: Device | torch.device | str | None = None,
+    **options: object,
+) -> torch.jit.ScriptModule:
+    """A ScriptModule that runs an engine from `convert_method_to_trt_engine` or from an SDK's own builder.
+
+    It takes one tensor per input, and gives the output, or a tuple of the outputs. torch.jit.save and load carry it elsewhere.
+
+    Args:
+        serialized_engine: a plan of TensorRT or TensorRT-RTX, read here by that SDK on the GPU that it is for, or a compiled model
+            of OpenVINO.
+        input_binding_names: all that the engine calls its inputs, in the order in which the module takes them; None: in the order of
+            their numbers (x.0, x.1; output0, output1), or else the engine's own.
+        output_binding_names: the same for its outputs.
+        device: where the tensors are; None: on the current GPU for a plan, on the CPU for an OpenVINO model.
+        **options: engine, where the bytes are no engine's that is known; enabled_precisions, in which an OpenVINO model shall compute
+            (its bytes don't tell; float32 by default); version_compatible=True for a plan that was built so, because reading it runs
+            code from it. As in `compile`.
+
+    Raises:
+        InputError: these are no engine's bytes, or names. UnsupportedError: the bytes don't tell what the engine takes, or it takes
+        something else than plain tensors. EngineNotRunnable: the SDK can't read it here.
+    """
+    given = options if device is None else {**options, "device": device}
+    settings = CompilationSettings.from_options(**translate_options(given))
+    raw = RawEngine.named(serialized_engine, "engine", input_binding_names, output_binding_names)
+    return embed(read_raw_engine(raw, settings))
 
 
 def check_method_op_support(module: nn.Module | Script, method_name: str = "forward") -> bool:
@@ -140,16 +172,3 @@ def _scripted(module: object) -> Script:
         raise UnsupportedError(
             f"torch.jit.script can't compile {type(module).__name__}: {error}\nGive torch.jit.trace's result, or use ir='dynamo'."
         ) from error
-
-
-def _translated(options: Mapping[str, object]) -> dict[str, object]:
-    """The documented options of this door as those of CompilationSettings, which knows the other old names itself."""
-    given = dict(options)
-    if "refit" in given:
-        given["immutable_weights"] = not given.pop("refit")
-    if given.pop("allow_shape_tensors", False):
-        _log.info("allow_shape_tensors: sizes that vary are always followed; there is nothing to allow.")
-    listed = given.get("torch_executed_ops")
-    if isinstance(listed, (list, tuple, set, frozenset)):
-        given["torch_executed_ops"] = {one.replace("::", ".") if isinstance(one, str) else one for one in listed}
-    return given

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
+from torch_tensorrt.ts.named_tuples import as_tuple
 from torch_tensorrt.ts.operations import DTYPES, FORMATS, GENERAL, PLAIN
 
 Script: TypeAlias = "torch.jit.ScriptModule | torch.jit.ScriptFunction"  # type: ignore[type-arg]
@@ -123,6 +124,8 @@ class GraphModule(nn.Module):
             return self._control(node, args, env)
         if kind in _UNPACKED:
             return list(args[0])  # type: ignore[call-overload,no-any-return]
+        if kind == "prim::TupleConstruct":
+            return [as_tuple(node.output().type(), args)]
         result = self._call(node, args)
         return [] if count == 0 else [result] if count == 1 else list(result)  # type: ignore[call-overload]
 

@@ -122,7 +122,6 @@ GENERAL: Mapping[str, Operation] = {
     "prim::min": min,
     "prim::max": max,
     "prim::abs": abs,
-    "prim::TupleConstruct": lambda *parts: parts,
     "prim::TupleIndex": operator.getitem,
     "prim::ListConstruct": lambda *parts: list(parts),
     "prim::DictConstruct": lambda *parts: dict(zip(parts[::2], parts[1::2], strict=True)),

@@ -16,8 +16,8 @@ from torch._functorch._aot_autograd.schemas import OutputType, ViewAndMutationMe
 from torch._guards import TracingContext, tracing
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
+from torch_tensorrt.graphs.editing import add_call
 from torch_tensorrt.lowering.decomposing import Table, taking_apart
-from torch_tensorrt.lowering.editing import add_call
 from torch_tensorrt.lowering.layout import KEEP_IN_TORCH, dense_order, invert
 from torch_tensorrt.lowering.pipeline import describe_attributes
 from torch_tensorrt.spec.errors import TorchTensorRTError, UnsupportedError

@@ -8,12 +8,18 @@ from typing import TypeAlias
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from torch_tensorrt.dynamo.conversion._registries import (
+    DYNAMO_CONVERTERS,
+    CallingConvention,
+    ConverterRegistry,
+    ConverterSupport,
+)
 from torch_tensorrt.engines.tensorrt.converters.registry import is_varying
 from torch_tensorrt.engines.tensorrt.users import ConverterPriority, dynamo_tensorrt_converter
-from torch_tensorrt.spec.absent import Absent
 from torch_tensorrt.spec.settings import CompilationSettings
 
 __all__ = [
+    "DYNAMO_CONVERTERS",
     "CallingConvention",
     "ConverterPriority",
     "ConverterRegistry",
@@ -26,18 +32,6 @@ __all__ = [
 ]
 
 Validator: TypeAlias = "Callable[[fx.Node, CompilationSettings], bool]"
-
-_PLACE = "dynamo.conversion._ConverterRegistry"
-CallingConvention = Absent(
-    f"{_PLACE}.CallingConvention",
-    "dynamo_tensorrt_converter takes functions of (ctx, target, args, kwargs, name), and no others",
-)
-ConverterSupport = Absent(f"{_PLACE}.ConverterSupport", "dynamo_tensorrt_converter takes what it held as arguments")
-ConverterRegistry = Absent(
-    f"{_PLACE}.ConverterRegistry",
-    "`dynamo_tensorrt_converter` adds converters, docs/converters.md tells which there are, and dryrun=True which operators of a "
-    "model have none",
-)
 
 
 def has_static_shapes(node: fx.Node) -> bool:

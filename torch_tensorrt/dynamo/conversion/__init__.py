@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch_tensorrt.dynamo.conversion import plugins
 from torch_tensorrt.dynamo.conversion._ConverterRegistry import (
+    DYNAMO_CONVERTERS,
     has_dynamic_shapes_in_args,
     has_static_shapes,
     has_static_shapes_in_args,
@@ -13,6 +14,7 @@ from torch_tensorrt.engines.tensorrt.converters import converts
 from torch_tensorrt.engines.tensorrt.users import ConversionContext, ConverterPriority, dynamo_tensorrt_converter
 
 __all__ = [
+    "DYNAMO_CONVERTERS",
     "ConversionContext",
     "ConverterPriority",
     "converts",

@@ -16,10 +16,13 @@ from types import TracebackType
 from torch import fx
 
 from torch_tensorrt import engines
+from torch_tensorrt.dynamo.debug._EngineFiles import EngineFiles
 from torch_tensorrt.lowering.passes.cast_precision import cast_precision
 from torch_tensorrt.lowering.pipeline import LAST, SHARED
 from torch_tensorrt.observe.capture import Moment, viewing
 from torch_tensorrt.observe.log import GRAPHS, ROOT, AtLevel, logger
+from torch_tensorrt.observe.progress import monitoring
+from torch_tensorrt.runtime.watching import watching
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 
@@ -45,12 +48,16 @@ class Debugger:
         log_level: "graphs", "debug", "info", "warning", "error" or "internal_errors".
         capture_fx_graph_before: names of passes (`Debugger.passes()` lists them).
         capture_fx_graph_after: names of passes.
-        save_engine_profile: only False in this version.
-        profile_format: "perfetto" or "trex"; of no use without save_engine_profile.
-        engine_builder_monitor: of no effect: progress is shown on a terminal whether or not.
+        save_engine_profile: engines that run in the block are timed layer by layer, and `logging_dir/engine_profiles/ENGINE.FORMAT.json`
+            is written at its end. They run slower meanwhile, and their first run may take as long as building them did.
+        profile_format: "perfetto" (trace events: open the file at ui.perfetto.dev) or "trex" (means and medians, in the form of
+            TensorRT's own tools).
+        engine_builder_monitor: while engines are built, their phases are shown on a terminal, and logged with their times at the
+            level "info". False: no progress is shown, however long it takes.
         logging_dir: where to write; made when the block is entered. None: torch_tensorrt_USER/debug_logs in the folder for
             temporary files.
-        save_layer_info: only False in this version; torch_tensorrt.runtime.get_layer_info gives it for a compiled module.
+        save_layer_info: what `torch_tensorrt.runtime.get_layer_info` tells is written for each engine that is built or loaded, to
+            `logging_dir/engine_layer_information/ENGINE.json`.
 
     Raises InputError for an unknown level, pass or format, UnsupportedError for what isn't here.
     """
@@ -68,14 +75,8 @@ class Debugger:
     ) -> None:
         if profile_format not in ("perfetto", "trex"):
             raise InputError(f"profile_format={profile_format!r} is not known; it is 'perfetto' or 'trex'.")
-        if save_engine_profile:
-            raise UnsupportedError(
-                "save_engine_profile=True is not built in this version; use torch.profiler around a call."
-            )
-        if save_layer_info:
-            raise UnsupportedError(
-                "save_layer_info=True is not built in this version; write what torch_tensorrt.runtime.get_layer_info(compiled) gives."
-            )
+        self._profiles = profile_format if save_engine_profile else None
+        self._layers, self._monitor = save_layer_info, engine_builder_monitor
         self._level = _level(log_level)
         self._wanted: Mapping[Moment, frozenset[str]] = {
             "before": _checked("capture_fx_graph_before", capture_fx_graph_before or ()),
@@ -102,6 +103,11 @@ class Debugger:
             stack.callback(logger(ROOT).removeHandler, handler)
             stack.enter_context(AtLevel(self._level))
             stack.enter_context(viewing(self._view))
+            stack.enter_context(monitoring(self._monitor))
+            if self._profiles or self._layers:
+                files = EngineFiles(self._folder, profiles=self._profiles, layers=self._layers)
+                stack.callback(files.close)
+                stack.enter_context(watching(files))
             self._open = stack.pop_all()
         return self
 

@@ -1,12 +1,7 @@
-"""The documented module that replays a CUDA graph."""
+"""CudaGraphsTorchTensorRTModule, at its documented place."""
 
 from __future__ import annotations
 
-from torch_tensorrt.spec.absent import Absent
-
-CudaGraphsTorchTensorRTModule = Absent(
-    "dynamo.runtime.CudaGraphsTorchTensorRTModule",
-    "engines don't run in CUDA graphs in this version; the compiled module runs without one",
-)
+from torch_tensorrt.runtime.cudagraphs.module import CudaGraphsTorchTensorRTModule
 
 __all__ = ["CudaGraphsTorchTensorRTModule"]

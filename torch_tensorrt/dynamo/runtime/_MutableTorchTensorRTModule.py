@@ -20,9 +20,11 @@ from torch.export import ExportedProgram
 from torch_tensorrt.compiler import compile_program
 from torch_tensorrt.dynamo.runtime._calls import (
     call_key,
+    explain_constraints,
     refuse_shapes,
-    refuse_state,
+    refusing_assigned_buffers,
     run_hooked,
+    share_state,
     without_hooks,
     without_ranges,
 )
@@ -97,7 +99,7 @@ class MutableTorchTensorRTModule:
     several threads are safe. Results carry no autograd history.
 
     Args:
-        pytorch_model: the model; it stays as it is. One that writes its buffers in forward is refused at the first call.
+        pytorch_model: the model; it stays as it is. Where it writes its buffers in forward, the compiled one writes these very buffers.
         device: as the option of `torch_tensorrt.compile`.
         immutable_weights: True compiles again where False, the default, refits.
         strict: traces with torch.export's strict mode.
@@ -155,6 +157,8 @@ class MutableTorchTensorRTModule:
         hooked = bool(model._forward_hooks or model._forward_pre_hooks)
         if not hooked:
             return self._ready(args, kwargs)(*args, **kwargs)
+        if self._ranges:  # first, so that a size outside says so
+            check_ranges(collect_inputs(None, args, kwargs), self._ranges)
         return run_hooked(model, lambda *a, **k: self._ready(a, k)(*a, **k), args, kwargs)
 
     def forward(self, *args: object, **kwargs: object) -> object:
@@ -203,6 +207,7 @@ class MutableTorchTensorRTModule:
                 self.refit_state.set_state(RefitFlag.LIVE)
             else:
                 again = ModelWatch(self.original_model)  # taken first: what is written meanwhile shows in it
+                again.leave_state(live.watch.state)
                 same = live.watch.has_same_values(again)
                 self.__dict__["_live"] = replace(live, watch=again if same else live.watch)
                 self.refit_state.set_state(RefitFlag.LIVE if same else RefitFlag.NEEDS_REFIT)
@@ -218,7 +223,8 @@ class MutableTorchTensorRTModule:
 
     def _program(self, call: CallInputs) -> ExportedProgram:
         model = without_hooks(self.original_model)
-        return trace(model, arg_inputs=call.args, kwarg_inputs=call.kwargs, strict=self.strict)
+        with refusing_assigned_buffers():
+            return trace(model, arg_inputs=call.args, kwarg_inputs=call.kwargs, strict=self.strict)
 
     def compile(self) -> None:
         """Compiles the model as it is now, for the inputs of the last call. Raises what `torch_tensorrt.compile` raises."""
@@ -226,7 +232,7 @@ class MutableTorchTensorRTModule:
             call = self._described_call()
             watch = ModelWatch(self.original_model)  # before the tracing, so that later changes are seen
             compiled = compile_program(self._program(call), call, self.settings)
-            refuse_state(compiled)
+            watch.leave_state(share_state(compiled, self.original_model))
             assert self._call is not None
             self._take(compiled, watch, call_key(*without_ranges(self._call, self._ranges)))
 
@@ -241,6 +247,7 @@ class MutableTorchTensorRTModule:
             try:
                 with quiet_torch(), torch.no_grad():
                     refitted = refit(live.compiled, self._program(self._described_call()))
+                    watch.leave_state(share_state(refitted, self.original_model))
             except (InputError, UnsupportedError) as reason:
                 _log.info("compiling again: %s", reason)
                 self.compile()
@@ -347,7 +354,9 @@ class MutableTorchTensorRTModule:
             ) from error
         program = load_file(io.BytesIO(content), format="exported_program")
         assert isinstance(program, ExportedProgram)
-        made = MutableTorchTensorRTModule(program.module(check_guards=False), strict=False)
+        model = program.module(check_guards=False)
+        explain_constraints(model)
+        made = MutableTorchTensorRTModule(model, strict=False)
         made.__dict__.update(settings=settings, _ranges=ranges)
         return made
 

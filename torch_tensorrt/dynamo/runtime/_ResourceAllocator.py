@@ -2,11 +2,49 @@
 
 from __future__ import annotations
 
-from torch_tensorrt.spec.absent import Absent
+from types import TracebackType
 
-ResourceAllocationStrategy = Absent(
-    "dynamo.runtime.ResourceAllocationStrategy",
-    "an engine keeps what it needs between runs; torch_tensorrt.runtime.weight_streaming frees memory of weights",
-)
+import torch
+from typing_extensions import Self
+
+from torch_tensorrt.contracts.abilities import ReleasesMemory
+from torch_tensorrt.runtime.modes import engines_in
 
 __all__ = ["ResourceAllocationStrategy"]
+
+
+class ResourceAllocationStrategy(torch.nn.Module):
+    """`with ResourceAllocationStrategy(compiled): compiled(x)`: engines keep no memory for intermediate results between runs.
+
+    Each run gets it anew, which takes longer. The weights stay where they are; see torch_tensorrt.runtime.weight_streaming for
+    those. Engines of backends that keep no such memory run as ever. At the end of the block all is as it was before it.
+
+    Args:
+        compiled_module: what torch_tensorrt.compile or load gave.
+        dynamically_allocate_resources: False: inside, engines keep their memory.
+
+    Raises InputError for a module without engines.
+    """
+
+    def __init__(self, compiled_module: torch.nn.Module, dynamically_allocate_resources: bool = True) -> None:
+        super().__init__()
+        self.compiled_module = compiled_module
+        self.dynamically_allocate_resources = dynamically_allocate_resources
+        self._engines = [engine for engine in engines_in(compiled_module) if isinstance(engine, ReleasesMemory)]
+        self._before: list[tuple[ReleasesMemory, bool]] = []
+
+    def __enter__(self) -> Self:
+        for engine in self._engines:
+            self._before.append((engine, engine.release_memory(self.dynamically_allocate_resources)))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._before:
+            engine, before = self._before.pop()
+            engine.release_memory(before)
+
+    def forward(self, *args: object, **kwargs: object) -> object:
+        """Runs the module."""
+        return self.compiled_module(*args, **kwargs)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from torch_tensorrt.dynamo.runtime._ranges import Ranges
+from torch_tensorrt.refitting.swapping import put_attributes
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.trace.call_inputs import CallInputs
 
@@ -64,15 +67,33 @@ def _is_numbers(value: object) -> bool:
     return isinstance(value, (tuple, list)) and bool(value) and all(type(size) is int for size in value)
 
 
-def refuse_state(compiled: fx.GraphModule) -> None:
-    """Raises UnsupportedError when the compiled model writes buffers: refitting would put them back."""
+def share_state(compiled: fx.GraphModule, model: nn.Module) -> list[Tensor]:
+    """Buffers that the model writes in forward become one with those of the compiled model, which are returned.
+
+    Raises UnsupportedError where the compiled model writes something else.
+    """
+    written: dict[str, Tensor] = {}
     for node in compiled.graph.nodes:
         first = node.args[0] if node.args else None
         if node.target is torch.ops.aten.copy_.default and isinstance(first, fx.Node) and first.op == "get_attr":
-            raise UnsupportedError(
-                f"The model writes its buffer {str(first.target)!r} in forward. A mutable module takes all weights and buffers from the "
-                "wrapped model; use torch_tensorrt.compile, whose modules keep their own state."
-            )
+            name = str(first.target)
+            written[name] = _buffer(model, name)
+    if written:
+        put_attributes(compiled, written)
+        compiled.recompile()  # what it calls holds the tensors themselves
+    return [*written.values()]
+
+
+def _buffer(model: nn.Module, name: str) -> Tensor:
+    found = {
+        **dict(model.named_parameters(remove_duplicate=False)),
+        **dict(model.named_buffers(remove_duplicate=False)),
+    }
+    if name not in found:
+        raise UnsupportedError(
+            f"The model writes {name!r} in forward, which is no buffer of it; make it one with register_buffer."
+        )
+    return found[name]
 
 
 def without_hooks(model: nn.Module) -> nn.Module:
@@ -82,6 +103,43 @@ def without_hooks(model: nn.Module) -> nn.Module:
     bare = copy.copy(model)  # shares parameters and submodules
     bare._forward_hooks, bare._forward_pre_hooks = OrderedDict(), OrderedDict()
     return bare
+
+
+@contextmanager
+def refusing_assigned_buffers() -> Iterator[None]:
+    """torch.export's strict mode goes on without the state of a model that assigns its buffers, and only warns; this raises.
+
+    Raises UnsupportedError.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=r"(?s)While compiling, we found certain side effects.*\._buffers")
+        try:
+            yield
+        except UnsupportedError as error:
+            if "certain side effects" not in str(error):
+                raise
+            raise UnsupportedError(
+                "The model assigns a buffer in forward, and torch.export's strict mode, the default here, would drop what it assigns. "
+                "Make the module with strict=False, or write the buffer in place: self.cache.copy_(...)."
+            ) from error
+
+
+def explain_constraints(module: nn.Module) -> None:
+    """The hook by which an exported program checks its inputs raises InputError from now on."""
+    for key, hook in module._forward_pre_hooks.items():
+        module._forward_pre_hooks[key] = _as_input_error(hook)
+
+
+def _as_input_error(hook: Callable[..., object]) -> Callable[..., object]:
+    def checked(*given: object) -> object:
+        try:
+            return hook(*given)
+        except RuntimeError as error:
+            raise InputError(
+                f"The saved module takes the kinds of inputs that it was saved with, and no others: {error}"
+            ) from error
+
+    return checked
 
 
 def run_hooked(

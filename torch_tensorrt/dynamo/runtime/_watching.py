@@ -6,9 +6,11 @@ clone of every tensor: it costs no memory until somebody writes, and any write t
 
 from __future__ import annotations
 
+import itertools
+import operator
 import types
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,70 +19,136 @@ _PLAIN = (Tensor, nn.Parameter, nn.Buffer)
 _SCALARS = (bool, int, float, complex, str, type(None))
 _DEPTH = 3  # of an object in an attribute of an object in an attribute of a module
 _FOREIGN = ("torch.", "torch_tensorrt.", "logging", "threading", "builtins")
-_address = torch._C._data_address  # type: ignore[attr-defined]
+_address: Callable[[Tensor], int] = torch._C._data_address  # type: ignore[attr-defined]
+_VALUES = operator.methodcaller("values")
+# Of a tensor: where it is, then what `tensor.data = other` may change without moving it.
+_QUESTIONS: Sequence[Callable[[Tensor], object]] = (
+    _address,
+    Tensor.shape.__get__,  # type: ignore[attr-defined]
+    Tensor.stride,
+    Tensor.dtype.__get__,  # type: ignore[attr-defined]
+)
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """A container of attributes, and what was in it. `held` keeps the objects alive, so that an id stays theirs."""
+class _Containers:
+    """Containers, and what was in them: the very same objects, in the same order. All are looked at in few steps of C."""
 
-    container: object
-    keys: list[object]
-    ids: list[int]
-    held: list[object]
+    def __init__(self) -> None:
+        self._dicts: list[dict[object, object]] = []
+        self._others: list[dict[object, object]] = []  # whose order is their own: OrderedDict
+        self._rows: list[Collection[object]] = []
+        self._empty: list[Collection[object]] = []
+        self._held: list[object] = []  # keeps them alive: the identity of an object that is gone may be another's
 
-    def is_same(self) -> bool:
-        keys, values = _content(self.container)
-        return [*map(id, values)] == self.ids and keys == self.keys
+    def add(self, container: Collection[object]) -> None:
+        """`container` is a dict, list or set; tuples never change."""
+        if not container:
+            self._empty.append(container)
+        elif type(container) is dict:
+            self._dicts.append(container)
+        elif isinstance(container, dict):
+            self._others.append(container)
+        elif not isinstance(container, tuple):
+            self._rows.append(container)
+
+    def remember(self) -> None:
+        """What is in them now is what `are_same` compares with."""
+        self._named: list[dict[object, object]] = [*self._dicts, *self._others]
+        self._all: list[Collection[object]] = [*self._named, *self._rows]
+        self._held, self._sizes = [*self._values()], [*map(len, self._all)]
+        self._keys = [*itertools.chain.from_iterable(self._named)]
+
+    def are_same(self) -> bool:
+        """Whether nothing was added, removed, exchanged or moved."""
+        return (
+            not any(self._empty)
+            and [*map(len, self._all)] == self._sizes
+            and all(map(operator.is_, self._values(), self._held))
+            and [*itertools.chain.from_iterable(self._named)] == self._keys
+        )
+
+    def _values(self) -> Iterator[object]:
+        chained = itertools.chain.from_iterable
+        return chained(
+            (chained(map(dict.values, self._dicts)), chained(map(_VALUES, self._others)), chained(self._rows))
+        )
 
 
 @dataclass(frozen=True)
 class _Watched:
-    """A tensor and what it was. `address` is None where only a comparison of the values can tell."""
+    """A tensor and what it was.
+
+    address: None where only a comparison of the values can tell. before: its values; None for a tensor that the model writes
+    itself, which the compiled model reads where it is: its values don't matter.
+    """
 
     tensor: Tensor
     address: int | None
     shape: torch.Size
     strides: tuple[int, ...]
     dtype: torch.dtype
-    before: Tensor
+    before: Tensor | None
 
     def is_untouched(self) -> bool:
         tensor = self.tensor
         if tensor.shape != self.shape or tensor.dtype != self.dtype:
             return False
+        if self.before is None:
+            return True
         if self.address is None:
             return torch.equal(tensor.detach(), self.before)
         return _address(tensor) == self.address and tensor.stride() == self.strides
 
     def has_same_values(self) -> bool:
-        now = self.tensor.detach()
-        if now.shape != self.shape or now.dtype != self.dtype or now.device != self.before.device:
+        now, before = self.tensor.detach(), self.before
+        if now.shape != self.shape or now.dtype != self.dtype or (before is not None and now.device != before.device):
             return False
-        return self.is_untouched() or torch.equal(now, self.before)
+        return before is None or self.is_untouched() or torch.equal(now, before)
 
 
 class ModelWatch:
     """What `model` is at this moment: its modules, parameters, buffers, hooks, and attributes with what is in them."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._cells: list[_Cell] = []
+        self.state: Sequence[Tensor] = ()  # what the model writes itself
+        self._containers = _Containers()
         self._description: list[
             object
         ] = []  # the same for equal containers, which torch.export puts in the place of others
         tensors: dict[int, Tensor] = {}
         self._enter(model, set(), tensors, 0)
+        self._containers.remember()
         with torch.inference_mode(False), torch.no_grad():
-            self._watched = [_watch(tensor) for tensor in tensors.values()]
+            self._set([_watch(tensor) for tensor in tensors.values()])
+
+    def _set(self, watched: Sequence[_Watched]) -> None:
+        self._watched = watched
+        quick = [known for known in watched if known.address is not None and known.before is not None]
+        self._slow = [known for known in watched if known.address is None or known.before is None]
+        self._tensors = [known.tensor for known in quick]
+        self._were = [
+            [known.address for known in quick],
+            [known.shape for known in quick],
+            [known.strides for known in quick],
+            [known.dtype for known in quick],
+        ]
+
+    def leave_state(self, state: Collection[Tensor]) -> None:
+        """From now on the values of the tensors in `state` don't matter; their shapes and dtypes, and who holds them, do."""
+        self.state = [*state]
+        ids = {id(tensor) for tensor in state}
+        self._set([replace(known, before=None) if id(known.tensor) in ids else known for known in self._watched])
 
     def is_untouched(self) -> bool:
         """False as soon as anything was written or exchanged, be it with equal values. Reads no weights, but for tensors that
         can't be copied on write.
         """
-        for cell in self._cells:
-            if not cell.is_same():
+        if not self._containers.are_same():
+            return False
+        for question, were in zip(_QUESTIONS, self._were, strict=True):  # each over all tensors, in C
+            if [*map(question, self._tensors)] != were:
                 return False
-        return all(watched.is_untouched() for watched in self._watched)  # quick ones: an address and a shape
+        return all(known.is_untouched() for known in self._slow)
 
     def has_same_values(self, again: ModelWatch) -> bool:
         """Whether the model has the values that it had, as it is in `again`, a later watch of it.
@@ -101,7 +169,7 @@ class ModelWatch:
         container = thing if isinstance(thing, (dict, list, tuple, set)) else vars(thing)
         keys, values = _content(container)
         self._description.append((type(thing), keys, len(values), id(thing) if isinstance(thing, nn.Module) else None))
-        self._cells.append(_Cell(container, keys, [*map(id, values)], values))
+        self._containers.add(container)
         inner = 0 if isinstance(thing, nn.Module) else depth + (container is not thing)
         for value in values:
             self._enter(value, seen, tensors, inner)

@@ -13,9 +13,11 @@ from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from torch_tensorrt.archives.reading import read_program
+from torch_tensorrt.contracts.abilities import LayerTime, layers_as_json
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.engines.eager.timing import TimedInterpreter, is_layer, layer
 from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import BuildError, InputError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -96,9 +98,23 @@ class EagerEngine(Engine):
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs in fresh memory: what PyTorch gives as a view of an input, a weight or another output is copied."""
         with torch.no_grad():
-            results = self._module(*inputs)
-            taken = {tensor.untyped_storage()._cdata for tensor in inputs} | self._constants
-            return tuple(_own(result, taken) for result in results)
+            return self._owned(self._module(*inputs), inputs)
+
+    def _owned(self, results: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        taken = {tensor.untyped_storage()._cdata for tensor in inputs} | self._constants
+        return tuple(_own(result, taken) for result in results)
+
+    def layer_information(self) -> str:
+        """The operations of the graph."""
+        return layers_as_json(self.spec, [layer(node) for node in self._module.graph.nodes if is_layer(node)])
+
+    def run_timed(self, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Sequence[LayerTime]]:
+        """Runs node by node, in Python."""
+        wait = torch.cuda.synchronize if any(tensor.is_cuda for tensor in inputs) else None
+        interpreter = TimedInterpreter(self._module, wait=wait)
+        with torch.no_grad():
+            outputs = self._owned(interpreter.run(*inputs), inputs)
+        return outputs, interpreter.times
 
     def refit(self, weights: Mapping[str, Tensor]) -> Engine:
         """The same graph with other constants. Raises InputError for a constant that is missing or of another dtype or shape."""

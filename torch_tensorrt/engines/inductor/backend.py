@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -13,19 +13,25 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.contracts.passes import LoweringPass
 from torch_tensorrt.engines.inductor import sdk
 from torch_tensorrt.engines.inductor.cxx import compiler
 from torch_tensorrt.engines.inductor.engine import InductorEngine
+from torch_tensorrt.engines.inductor.first_runs import worth_measuring
+from torch_tensorrt.engines.inductor.knobs import read_knobs, variants
+from torch_tensorrt.engines.inductor.passes import chosen_passes
 from torch_tensorrt.engines.inductor.payload import Payload, read_payload
 from torch_tensorrt.engines.inductor.programs import device_of, give_examples, input_formats, lift, write_program
+from torch_tensorrt.observe.progress import progress
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.assumptions import has_extreme_size, varying_sizes
 from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
-_HONOURED = frozenset({"immutable_weights", "disable_tf32"})
+_HONOURED = frozenset({"immutable_weights", "disable_tf32", "disabled_passes", "engine_options", "optimization_level"})
 _HALF = frozenset({torch.float16, torch.bfloat16})
+_PRECISIONS = _HALF | {torch.float32, torch.float64, torch.float8_e4m3fn}
 _DECIDED = "and Inductor decides that for the typical sizes only"
 # Pools to a number of windows -> the first dimension that they divide, from the end.
 _ADAPTIVE = {
@@ -44,6 +50,7 @@ class InductorBackend(EngineBackend):
 
     name: ClassVar[str] = "inductor"
     format_version: ClassVar[int] = 1
+    strongly_typed: ClassVar[bool] = True
 
     def available(self, device: torch.device) -> Support:
         """CPUs, and CUDA GPUs where Triton is installed; both need a C++ compiler."""
@@ -69,8 +76,14 @@ class InductorBackend(EngineBackend):
         )
 
     def unhonoured(self, settings: CompilationSettings) -> tuple[str, ...]:
-        """All that is of interest to SDKs only; precisions are the model's own."""
-        return settings.unhonoured(self.name, honours=_HONOURED)
+        """All that is of interest to SDKs only, and precisions that no pass casts to.
+
+        Raises InputError for a name in `disabled_passes` or `engine_options` that this engine doesn't know.
+        """
+        chosen_passes(settings)
+        read_knobs(settings)
+        precisions = {"enabled_precisions"} if settings.enabled_precisions <= _PRECISIONS else set()
+        return settings.unhonoured(self.name, honours=_HONOURED | precisions)
 
     def fingerprint(self, partition: Partition, settings: CompilationSettings) -> Mapping[str, str]:
         """PyTorch, the target, the compiler, and whether TF32 is allowed in this process."""
@@ -81,6 +94,18 @@ class InductorBackend(EngineBackend):
             "tf32": str(_choices(partition, settings).tf32),
         }
 
+    def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
+        """Attention: in parts, its mask could not be seen, nor its fast kernels be used."""
+        return frozenset({aten.scaled_dot_product_attention.default})
+
+    def variants(self, settings: CompilationSettings, device: torch.device) -> Mapping[str, Mapping[str, object]]:
+        """With weights in the code or apart, without each pass, and with kernels that Inductor has measured itself."""
+        return variants([each.name for each in chosen_passes(settings)], on_cpu=device.type == "cpu")
+
+    def passes(self, settings: CompilationSettings) -> Sequence[LoweringPass]:
+        """What Inductor leaves undone on a GPU. Raises InputError for a name in `disabled_passes` that no pass has."""
+        return chosen_passes(settings)
+
     def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
         """Operators that write to no argument, draw no random numbers, and whose results have sizes known before they run."""
         reason = _refusal(node)
@@ -90,11 +115,13 @@ class InductorBackend(EngineBackend):
         """One package of native code. Raises BuildError with Inductor's own words."""
         device, choices = device_of(partition), _choices(partition, settings)
         try:
-            with quiet_torch():
+            with quiet_torch(), progress(f"{partition.name} by Inductor", 2) as steps:
                 program = lift(partition)
                 archive = write_program(program)
+                steps.advance("exported")
                 give_examples(program, partition.inputs, device)
                 package, choices = sdk.compile_package(program, choices, device)
+                steps.advance("compiled")
         except Exception as error:  # Inductor raises classes of its own and those of what it calls
             raise BuildError(_explain(partition, error)) from error
         spec = EngineSpec(
@@ -130,12 +157,17 @@ def _choices(partition: Partition, settings: CompilationSettings) -> sdk.Choices
         node.target is aten.convolution.default or (node.target in _PRODUCTS and node.meta["val"].dtype in _HALF)
         for node in nodes
     )
-    frozen = packed and settings.immutable_weights and device_of(partition).type == "cpu"
+    knobs, device = read_knobs(settings), device_of(partition).type
+    convolves = worth_measuring(partition.module.graph)
+    frozen = (packed if knobs.freezing is None else knobs.freezing) and settings.immutable_weights and device == "cpu"
     return sdk.Choices(
         frozen=frozen,
         apart=not frozen,
         refittable=not settings.immutable_weights,
         tf32=sdk.tf32_allowed() and not settings.disable_tf32,
+        max_autotune=knobs.max_autotune,
+        coordinate_descent_tuning=knobs.coordinate_descent_tuning,
+        measured=device == "cuda" and settings.optimization_level not in {0, 1, 2} and convolves,
     )
 
 
@@ -144,7 +176,7 @@ def _refusal(node: fx.Node) -> str:
         return f"{node.target} is not an operator with a schema"
     if node.target._schema.is_mutable:
         return f"{node.target} writes to one of its arguments"
-    if torch.Tag.nondeterministic_seeded in node.target.tags:
+    if torch.Tag.nondeterministic_seeded in node.target.tags and _drops(node):
         return f"{node.target} draws random numbers, and Inductor draws others than PyTorch"
     if torch.Tag.data_dependent_output in node.target.tags or free_unbacked_symbols(node.meta.get("val")):
         return f"the size of {node.target}'s result is known only when it has run"
@@ -160,6 +192,14 @@ def _refusal(node: fx.Node) -> str:
     if node.target is aten.as_strided.default and not tensors[0].is_contiguous():
         return "as_strided reads memory by its layout, which an engine may change"
     return _refusal_of_sizes(node)
+
+
+def _drops(node: fx.Node) -> bool:
+    """Whether an operator that can draw random numbers does: attention without dropout draws none."""
+    assert isinstance(node.target, OpOverload)
+    given = {each.name: each.default_value for each in node.target._schema.arguments if each.has_default_value()}
+    given.update(zip((each.name for each in node.target._schema.arguments), node.args, strict=False))
+    return "scaled_dot_product" not in str(node.target) or bool({**given, **node.kwargs}["dropout_p"] != 0.0)
 
 
 def _refusal_of_sizes(node: fx.Node) -> str:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from torch_tensorrt.contracts.abilities import LayerTime, layers_as_json
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.engines.inductor import sdk
+from torch_tensorrt.engines.inductor.copies import Copies
 from torch_tensorrt.engines.inductor.cxx import compiler
+from torch_tensorrt.engines.inductor.first_runs import FirstRuns, measuring
+from torch_tensorrt.engines.inductor.kernels import read_kernels, time_kernels
 from torch_tensorrt.engines.inductor.payload import Payload
 from torch_tensorrt.engines.inductor.programs import FORMATS, give_examples, read_program
 from torch_tensorrt.observe.log import logger
@@ -35,12 +40,14 @@ class InductorEngine(Engine):
     def __init__(self, spec: EngineSpec, payload: Payload) -> None:
         self.spec = spec
         self._payload = payload
-        self._loaded: dict[torch.device, _Loaded] = {}
+        self._copies: dict[torch.device, Copies[_Loaded]] = {}
         self._lock = threading.RLock()
+        self._timed: InductorEngine | None = None
         tensors = (*spec.inputs, *spec.outputs)
         self._on_gpu = any(tensor.device == "cuda" for tensor in tensors)
         self._formats = tuple(FORMATS[name] for name in payload.formats)
         self._exact = self._on_gpu and not payload.choices.tf32
+        self._first_runs = FirstRuns() if self._on_gpu and payload.choices.measured else None
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs for `inputs`, contiguous and in memory of their own; on a GPU on the current stream of its device.
@@ -49,15 +56,45 @@ class InductorEngine(Engine):
         and can't be compiled again here, FileFormatError when it can't be loaded.
         """
         device = self._device(inputs) if self._on_gpu else _CPU
-        loaded = self._loaded.get(device) or self._load(device)
+        if (
+            self._on_gpu and device.index != torch.cuda.current_device()
+        ):  # the code runs on the current GPU's current stream
+            with torch.cuda.device(device):
+                return self.run(inputs)
+        loaded = self._loaded(device)
         given = [_in_format(tensor, form) for tensor, form in zip(inputs, self._formats, strict=True)]
         taken = [_memory(tensor) for tensor in (*inputs, *given)]
-        if self._exact:
-            with sdk.exact_float32():
-                outputs = loaded.loader.boxed_run(given)
-        else:
-            outputs = loaded.loader.boxed_run(given)
+        outputs = self._call(loaded.loader, given)
         return tuple([_own(output, taken) for output in outputs])
+
+    def _call(self, loader: sdk.Loader, given: list[Tensor]) -> list[Tensor]:
+        measures = self._first_runs is not None and self._first_runs.is_first(given)
+        with sdk.exact_float32() if self._exact else nullcontext(), measuring() if measures else nullcontext():
+            return loader.boxed_run(given)
+
+    def layer_information(self) -> str:
+        """The kernels that Inductor made, and the calls of PyTorch's own; on a GPU the package may not tell all."""
+        return layers_as_json(self.spec, read_kernels(self._payload.package))
+
+    def run_timed(self, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Sequence[LayerTime]]:
+        """Runs under torch.profiler, one run at a time; for a CPU the engine is compiled again first, with marks in its code."""
+        with self._lock:
+            if self._timed is None:
+                self._timed = self if self._on_gpu else self._marked()
+            timed = self._timed
+            timed.run(inputs)  # loads it, which is no part of a run
+            return time_kernels(lambda: timed.run(inputs), on_gpu=self._on_gpu)
+
+    def _marked(self) -> InductorEngine:
+        program = self.program()
+        give_examples(program, self.spec.inputs, _CPU)
+        try:
+            package, choices = sdk.compile_package(program, self._payload.choices, _CPU, marked=True)
+        except EngineNotRunnable:  # there is no compiler
+            raise
+        except Exception as error:  # Inductor raises classes of its own and those of what it calls
+            raise BuildError(f"Engine {self.spec.name!r} could not be compiled to be timed: {error}") from error
+        return InductorEngine(self.spec, dataclasses.replace(self._payload, package=package, choices=choices))
 
     def _device(self, inputs: Sequence[Tensor]) -> torch.device:
         devices = {tensor.device for tensor in inputs if tensor.is_cuda}
@@ -67,20 +104,29 @@ class InductorEngine(Engine):
             )
         return devices.pop() if devices else torch.device("cuda", torch.cuda.current_device())
 
-    def _load(self, device: torch.device) -> _Loaded:
-        with self._lock:
-            found = self._loaded.get(device)
-            if found is None:
-                self._fit(device)
-                found = self._loaded[device] = self._place(device)
-            return found
+    def _loaded(self, device: torch.device) -> _Loaded:
+        """The code in memory, for a run on the current stream."""
+        copies = self._copies.get(device) or self._make_copies(device)
+        captured = self._on_gpu and torch.cuda.is_current_stream_capturing()
+        return (None if captured else copies.ready) or copies.take()
 
-    def _place(self, device: torch.device) -> _Loaded:
+    def _make_copies(self, device: torch.device) -> Copies[_Loaded]:
+        with self._lock:
+            if device not in self._copies:
+                self._fit(device)
+                runners = sdk.RUNNERS if self._on_gpu else 0
+                self._copies[device] = Copies(self.spec.name, lambda other: self._place(device, other), runners)
+            return self._copies[device]
+
+    def _place(self, device: torch.device, other: _Loaded | None) -> _Loaded:
+        """Another copy of the code. The weights are those of the `other`, where there is one."""
         payload = self._payload
         borrows = payload.choices.apart or payload.choices.refittable
         try:
             loader = sdk.load_package(payload.package, device)
-            weights = {name: value.to(device) for name, value in payload.weights.items()} if borrows else {}
+            weights: Mapping[str, Tensor] = {}
+            if borrows:
+                weights = other.weights if other else {name: w.to(device) for name, w in payload.weights.items()}
             if weights:
                 sdk.load_weights(loader, weights, apart=payload.choices.apart)
         except RuntimeError as error:

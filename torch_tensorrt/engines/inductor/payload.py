@@ -3,6 +3,7 @@
     u32 little-endian   length of the index
     index               JSON: {"package": n, "program": n, "literal": n, "formats": [...],
                         "frozen": bool, "apart": bool, "refittable": bool, "tf32": bool,
+                        ("max_autotune", "coordinate_descent_tuning", "measured": bool, where true,)
                         "weights": [[name, dtype, shape, stride, source, offset], ...]}
     zeros               up to a multiple of 64 from the start
     package             n bytes: the .pt2 package of AOTInductor; with "apart", it is to be given "weights"
@@ -35,7 +36,8 @@ from torch_tensorrt.spec.tensor_spec import Json, dtype_from_name, dtype_name
 _ALIGNMENT = 64
 _SMALLEST = 4096  # bytes: shorter weights are written again
 _NEEDLE = 256  # bytes looked for before the whole is compared
-_CHOICES = tuple(field.name for field in dataclasses.fields(Choices))
+_CHOICES = tuple(field.name for field in dataclasses.fields(Choices) if field.default is dataclasses.MISSING)
+_LATER = tuple(field.name for field in dataclasses.fields(Choices) if field.name not in _CHOICES)  # written where true
 _FIELDS = {
     **dict.fromkeys(("package", "program", "literal"), int),
     **dict.fromkeys(_CHOICES, bool),
@@ -73,7 +75,7 @@ class Payload:
             "package": len(package),
             "program": len(self.program),
             "literal": written,
-            **dataclasses.asdict(self.choices),
+            **{name: on for name, on in dataclasses.asdict(self.choices).items() if name in _CHOICES or on},
             "formats": list(self.formats),
             "weights": records,
         }
@@ -96,7 +98,7 @@ def read_payload(data: memoryview, inputs: int) -> Payload:
     if len(formats) != inputs or not all(isinstance(name, str) and name in FORMATS for name in formats):
         raise FileFormatError(f"An inductor engine with {inputs} inputs can't take them as {formats!r:.100}.")
     weights = dict(_weights(index["weights"], (package, literal)))
-    choices = Choices(**{name: bool(index[name]) for name in _CHOICES})
+    choices = Choices(**{name: bool(index[name]) for name in (*_CHOICES, *_LATER) if name in index})
     return Payload(package, program, weights, choices, tuple(map(str, formats)))
 
 
@@ -110,7 +112,9 @@ def _read_index(data: memoryview) -> tuple[dict[str, Json], int]:
         index = json.loads(bytes(data[4 : 4 + length]))
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The index of an inductor engine is not JSON: {error}") from error
-    if not isinstance(index, dict) or {key: type(value) for key, value in index.items()} != _FIELDS:
+    later = dict.fromkeys(_LATER, bool)
+    found = {key: type(value) for key, value in index.items()} if isinstance(index, dict) else {}
+    if not isinstance(index, dict) or {**later, **found} != {**later, **_FIELDS}:
         raise FileFormatError(f"The index of an inductor engine has the wrong fields: {index!r:.200}.")
     return index, 4 + length
 

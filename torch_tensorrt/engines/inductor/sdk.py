@@ -26,13 +26,13 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from torch_tensorrt.engines.inductor.cxx import compiler
+from torch_tensorrt.engines.inductor.fakes import register_fakes
+from torch_tensorrt.engines.inductor.placing import place_kernels
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.assumptions import Assumptions
 from torch_tensorrt.spec.errors import BuildError
 
-_RUNNERS = (
-    8  # calls of one engine that may be on their way at once: matters on a GPU, where a call returns before its end
-)
+RUNNERS = 8  # calls of one engine that may be on their way at once: matters on a GPU, where a call returns before its end
 # Instruction sets that a compiler uses by itself when it is told to compile for the machine it runs on.
 _INSTRUCTIONS = re.compile(r"avx|amx|sse|pni|fma|f16c|bmi|abm|popcnt|movbe|gfni|vaes|vpclmul|pclmul|adx|sha_ni|aes")
 _compiling = threading.Lock()  # Inductor keeps its state in globals
@@ -44,13 +44,17 @@ class Choices:
 
     frozen: weights become part of the code, in the layout that the CPU's library is fastest with. apart: the package holds no
     weights, and has to be given them with `load_weights`. refittable: every weight can be replaced. tf32: float32 may be
-    multiplied as TF32.
+    multiplied as TF32. max_autotune, coordinate_descent_tuning: Inductor's own measurements while compiling. measured: cuDNN
+    measures its kernels for convolutions when the code first runs.
     """
 
     frozen: bool
     apart: bool
     refittable: bool
     tf32: bool
+    max_autotune: bool = False
+    coordinate_descent_tuning: bool = False
+    measured: bool = False
 
 
 class Loader(Protocol):
@@ -106,14 +110,18 @@ def runs_on(made: str, device: torch.device) -> bool:
     return (kind, system) == (here, _system()) and set(instructions.split()) <= _instructions()
 
 
-def compile_package(program: ExportedProgram, choices: Choices, device: torch.device) -> tuple[bytes, Choices]:
+def compile_package(
+    program: ExportedProgram, choices: Choices, device: torch.device, *, marked: bool = False
+) -> tuple[bytes, Choices]:
     """A `.pt2` package of native code, and how it was compiled in the end. What Inductor raises passes through.
 
     Inductor may add constants of its own, which it drops where weights are apart: then they can't be. Raises BuildError when it
-    made code for some of the program's sizes only.
+    made code for some of the program's sizes only. `marked`: torch.profiler sees each kernel, at some cost.
     """
+    if device.type == "cuda":
+        place_kernels(program)
     assumptions = Assumptions(program.graph)
-    package = _compile(program, choices)
+    package = _compile(program, choices, marked=marked)
     wrong = assumptions.wrong()
     if wrong:
         raise BuildError(
@@ -124,11 +132,11 @@ def compile_package(program: ExportedProgram, choices: Choices, device: torch.de
         own = set(load_package(package, device).get_constant_fqns()) - set(program.state_dict)
         if own:
             choices = replace(choices, apart=False)
-            package = _compile(program, choices)
+            package = _compile(program, choices, marked=marked)
     return package, choices
 
 
-def _compile(program: ExportedProgram, choices: Choices) -> bytes:
+def _compile(program: ExportedProgram, choices: Choices, *, marked: bool) -> bytes:
     wanted = {
         "freezing": choices.frozen,
         "always_keep_tensor_constants": not choices.frozen,  # else small ones become code under names that nobody knows
@@ -136,9 +144,13 @@ def _compile(program: ExportedProgram, choices: Choices) -> bytes:
         "aot_inductor.enable_line_tables": False,  # they are half of a small engine's bytes
         "aot_inductor.enable_frame_pointer": False,
         "cpp.cxx": (compiler(),),
+        "cpp.enable_kernel_profile": marked,
         "cpp.enable_unsafe_math_opt_flag": False,
         "use_fast_math": False,
+        "max_autotune": choices.max_autotune,
+        "coordinate_descent_tuning": choices.coordinate_descent_tuning,
     }
+    register_fakes()
     options = {name: value for name, value in wanted.items() if _has_option(name)}
     buffer = io.BytesIO()
     with _compiling, quiet_torch(), torch.no_grad(), nullcontext() if choices.tf32 else exact_float32():
@@ -163,7 +175,9 @@ def load_package(package: bytes | memoryview, device: torch.device) -> Loader:
         path = Path(folder) / "engine.pt2"
         path.write_bytes(package)
         index = -1 if device.type == "cpu" else (device.index or 0)
-        return cast("Loader", torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, _RUNNERS, index))
+        # Native code makes its GPU the current one, and leaves it so.
+        with nullcontext() if device.type == "cpu" else torch.cuda.device(index):
+            return cast("Loader", torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, RUNNERS, index))
 
 
 def load_weights(loader: Loader, weights: Mapping[str, Tensor], *, apart: bool) -> None:

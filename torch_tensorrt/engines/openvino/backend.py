@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import fx
@@ -12,22 +12,29 @@ from torch._ops import OpOverload
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.contracts.raw import RawEngine
 from torch_tensorrt.engines.openvino import operators, sdk
 from torch_tensorrt.engines.openvino.engine import OpenVINOEngine
 from torch_tensorrt.engines.openvino.hazards import crashes_with_snippets
+from torch_tensorrt.engines.openvino.knobs import properties, variants
 from torch_tensorrt.engines.openvino.payload import Payload, read_payload, write_payload
+from torch_tensorrt.engines.openvino.raw import START, read_raw
 from torch_tensorrt.engines.openvino.refittable import Recipe, RefittableEngine, recipe_from, safe_xml
 from torch_tensorrt.engines.openvino.representation import represent
 from torch_tensorrt.engines.openvino.rewriting import rewrite_for_frontend
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.observe.log import logger
+from torch_tensorrt.observe.progress import progress
 from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, FileFormatError, UnsupportedError
-from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.spec.settings import MEASURED_LEVEL, CompilationSettings
+from torch_tensorrt.spec.tensor_spec import TensorSpec
 
 _CAPABILITY = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
+_SHORTEST = (torch.float16, torch.bfloat16, torch.float32)  # what is computed in where it is allowed
 
-_HONOURS = {"enabled_precisions", "optimization_level", "immutable_weights"}
+_HONOURS = {"enabled_precisions", "optimization_level", "immutable_weights", "engine_options"}
+Specs: TypeAlias = "tuple[TensorSpec, ...]"
 
 
 class OpenVINOBackend(EngineBackend):
@@ -55,15 +62,24 @@ class OpenVINOBackend(EngineBackend):
         return operators.KEPT_WHOLE
 
     def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:
-        """Precisions that this CPU lacks, and optimization levels."""
+        """Precisions that this CPU lacks, and optimization levels. Raises InputError for engine_options that aren't known."""
+        properties(settings)
         lacking = [dtype for dtype in settings.enabled_precisions if _CAPABILITY.get(dtype) not in sdk.capabilities()]
         told = [
             f"OpenVINO does not compute in {dtype} on this CPU; float32, or another of enabled_precisions, is used instead."
             for dtype in sorted(lacking, key=str)
         ]
-        if settings.is_set("optimization_level"):
-            told.append("OpenVINO has no optimization levels; optimization_level is not used.")
+        if settings.is_set("optimization_level") and (settings.optimization_level or 0) < MEASURED_LEVEL:
+            told.append(
+                f"OpenVINO has no optimization levels; optimization_level is not used below {MEASURED_LEVEL}, from which on the "
+                "fastest way to build is found by measuring."
+            )
         return [*told, *settings.unhonoured(self.name, honours=_HONOURS)]
+
+    def variants(self, settings: CompilationSettings, device: torch.device) -> Mapping[str, Mapping[str, object]]:
+        """For short or for many runs, with fewer threads, and in each of enabled_precisions."""
+        allowed = settings.enabled_precisions if len(settings.enabled_precisions) > 1 else ()
+        return variants([dtype for dtype in _SHORTEST if dtype in allowed and _CAPABILITY[dtype] in sdk.capabilities()])
 
     def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
         """Operators that OpenVINO's frontend has a rule for, in the forms that gave PyTorch's results when tested."""
@@ -76,15 +92,21 @@ class OpenVINOBackend(EngineBackend):
         module, outputs = rewrite_for_frontend(partition.module)
         dtypes = [partition.outputs[outputs.index(port)].dtype for port in range(len(set(outputs)))]
         snippets = not crashes_with_snippets(module)
-        spec = self._spec(partition, settings)
+        spec = self._spec(partition.name, partition.inputs, partition.outputs, settings)
         placeholders = [node.name for node in module.graph.nodes if node.op == "placeholder"]
+        knobs = properties(settings)
+        options = sdk.config(precision, snippets=snippets, knobs=knobs)
         try:
-            if not settings.immutable_weights:
-                representation, names = represent(module, partition.inputs, dtypes)
-                wiring = Wiring(tuple(placeholders.index(name) for name in names), outputs)
-                return RefittableEngine(spec, Recipe(representation, wiring, precision, snippets))
-            model = sdk.convert(module, partition.inputs, dtypes)
-            compiled = sdk.compile_model(model, sdk.config(precision, snippets=snippets))
+            with progress(f"{partition.name} by OpenVINO", 2) as steps:
+                if not settings.immutable_weights:
+                    representation, names = represent(module, partition.inputs, dtypes)
+                    steps.advance("converted")
+                    wiring = Wiring(tuple(placeholders.index(name) for name in names), outputs)
+                    return RefittableEngine(spec, Recipe(representation, wiring, precision, snippets, knobs))
+                model = sdk.convert(module, partition.inputs, dtypes)
+                steps.advance("converted")
+                compiled = sdk.compile_model(model, options)
+                steps.advance("compiled")
         except UnsupportedError:
             raise
         except Exception as error:  # OpenVINO raises classes of its own, and what Python raises in its decoder
@@ -93,21 +115,29 @@ class OpenVINOBackend(EngineBackend):
 
         def write(weights_owner: fx.GraphModule = module) -> bytes:  # the model's constants are its tensors' memory
             blob = b"" if settings.enable_cross_compile_for_windows else sdk.export_blob(compiled)  # it is for this CPU
-            return write_payload(precision, wiring, blob, *sdk.write_ir(model), snippets=snippets)
+            return write_payload(precision, wiring, blob, sdk.write_ir(model), snippets=snippets, knobs=knobs)
 
-        return OpenVINOEngine(spec, compiled, wiring, write)
+        return OpenVINOEngine(spec, compiled, options, wiring, write)
 
-    def _spec(self, partition: Partition, settings: CompilationSettings) -> EngineSpec:
+    def wrote(self, raw: bytes) -> bool:
+        """Whether it is a compiled model."""
+        return raw.startswith(START)
+
+    def read_raw(self, raw: RawEngine, settings: CompilationSettings) -> Engine:
+        """The engine of a compiled model, which computes in the shortest of enabled_precisions, or in float32."""
+        return read_raw(raw, self._spec(raw.name, (), (), settings), _shortest(settings.enabled_precisions))
+
+    def _spec(self, name: str, inputs: Specs, outputs: Specs, settings: CompilationSettings) -> EngineSpec:
         return EngineSpec(
-            name=partition.name,
+            name=name,
             backend=self.name,
             format_version=self.format_version,
             target=f"any CPU, {Platform.WIN_X86_64.value}"
             if settings.enable_cross_compile_for_windows
             else sdk.target(),
             settings_key=settings.engine_key(),
-            inputs=partition.inputs,
-            outputs=partition.outputs,
+            inputs=inputs,
+            outputs=outputs,
             versions={"openvino": sdk.version(), "torch": torch.__version__},
         )
 
@@ -120,35 +150,46 @@ class OpenVINOBackend(EngineBackend):
         payload = read_payload(blob, (len(spec.inputs), len(spec.outputs)))
         made = f"OpenVINO {spec.versions.get('openvino')} for {spec.target}"
         here = f"OpenVINO {sdk.version()} on {sdk.target()}"
-        weights = b""
+        options, weights = sdk.config(payload.precision, snippets=payload.snippets, knobs=payload.knobs), b""
+        fits = made == f"OpenVINO {sdk.version()} for {sdk.target()}"
+        if not (fits or payload.xml):
+            raise EngineNotRunnable(
+                f"Engine {spec.name!r} is a raw engine that was embedded with {made}; this is {here}. It holds nothing to compile "
+                "again; compile the model here, or embed an engine that was made here."
+            )
         try:
             if payload.constants is not None:  # no compiled model is in it, so that there is nothing that could not fit
                 return RefittableEngine(spec, recipe_from(payload))
-            if made == f"OpenVINO {sdk.version()} for {sdk.target()}":
-                compiled = sdk.import_blob(payload.blob, sdk.config(payload.precision, snippets=payload.snippets))
+            if fits:
+                compiled = sdk.import_blob(payload.blob, options)
             else:
                 logger(__name__).warning(
                     "Engine %r was built with %s; this is %s. It is compiled again now; save it here to load it fast.",
                     spec.name, made, here,
                 )  # fmt: skip
-                compiled = _compile_again(payload, weights := payload.weights())
+                compiled = _compile_again(payload, options, weights := payload.weights())
             payload.wiring.check(len(compiled.inputs), len(compiled.outputs))
-            return OpenVINOEngine(spec, compiled, payload.wiring, lambda: bytes(blob), keep=(blob, weights))
+            return OpenVINOEngine(spec, compiled, options, payload.wiring, lambda: bytes(blob), keep=(blob, weights))
         except (RuntimeError, UnicodeDecodeError) as error:  # the latter where a name in the model is no text
             raise FileFormatError(f"OpenVINO can't read engine {spec.name!r}, built with {made}: {error}") from error
 
 
-def _compile_again(payload: Payload, weights: bytes) -> sdk.Compiled:
+def _compile_again(payload: Payload, options: sdk.Config, weights: bytes) -> sdk.Compiled:
     model = sdk.read_ir(safe_xml(payload.xml), weights)
-    return sdk.compile_model(model, sdk.config(payload.precision, snippets=payload.snippets))
+    return sdk.compile_model(model, options)
 
 
 def _precision(partition: Partition, settings: CompilationSettings) -> torch.dtype:
     """What to compute in: the smallest type that the user allows, or else the partition uses, if the CPU has it."""
     values = [node.meta.get("val") for node in partition.module.graph.nodes]
     used = {value.dtype for value in values if isinstance(value, torch.Tensor)}
+    return _shortest(settings.enabled_precisions or used)
+
+
+def _shortest(allowed: Collection[torch.dtype]) -> torch.dtype:
+    """The shortest type of those that the CPU has."""
     for dtype in (torch.float16, torch.bfloat16):
-        if dtype in (settings.enabled_precisions or used) and _CAPABILITY[dtype] in sdk.capabilities():
+        if dtype in allowed and _CAPABILITY[dtype] in sdk.capabilities():
             return dtype
     return torch.float32
 

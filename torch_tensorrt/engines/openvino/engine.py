@@ -7,20 +7,22 @@ less than one: small tensors of fixed size are therefore copied to and from memo
 from __future__ import annotations
 
 import math
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
+from torch_tensorrt.contracts.abilities import LayerTime, layers_as_json
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.engines.openvino import sdk
 from torch_tensorrt.engines.openvino.wiring import Wiring
-from torch_tensorrt.spec.errors import InputError, UnsupportedError
-from torch_tensorrt.spec.shape_expr import parse, solve
-from torch_tensorrt.spec.tensor_spec import TensorSpec
+from torch_tensorrt.spec.errors import BuildError, InputError, UnsupportedError
+from torch_tensorrt.spec.shape_expr import parse, solve, symbols_in
+from torch_tensorrt.spec.tensor_spec import Json, TensorSpec
 
 _SHAPES_KEPT = 256
 _SMALL = 32 * 1024  # bytes
@@ -39,20 +41,40 @@ class _Slot:
 
 
 class OpenVINOEngine(Engine):
-    """Runs a compiled model. `write` makes the payload of `to_bytes`; `keep` is memory that `compiled` borrows."""
+    """Runs a compiled model.
+
+    options: what it was compiled with. write: makes the payload of `to_bytes`. keep: memory that `compiled` borrows.
+    """
 
     def __init__(
-        self, spec: EngineSpec, compiled: sdk.Compiled, wiring: Wiring, write: Callable[[], bytes], keep: object = None
+        self,
+        spec: EngineSpec,
+        compiled: sdk.Compiled,
+        options: sdk.Config,
+        wiring: Wiring,
+        write: Callable[[], bytes],
+        keep: object = None,
     ) -> None:
         self.spec = spec
         self._compiled = compiled
+        self._options = options
+        self._wiring = wiring
         self._write = write
         self._keep = keep
+        self._releases = False
+        self._timed: OpenVINOEngine | None = None
+        self._timing = threading.Lock()
+        self._runs = 0  # timed ones
+        self._told: dict[str, float] = {}  # node -> milliseconds of all of them that were told
         self._free: deque[_Slot] = deque()  # append and pop are atomic
         self._execute = sdk.run()
         plan = wiring.plan(sdk.passed_through(compiled))
         self._small_feeds = tuple((port, given) for port, given in plan.feeds if _is_small(spec.inputs[given]))
-        self._small_writes = tuple((port, place) for port, place in plan.writes if _is_small(spec.outputs[place]))
+        self._small_writes = tuple(
+            (port, place)
+            for port, place in sorted(plan.writes, key=lambda write: write[1])
+            if _is_small(spec.outputs[place])
+        )
         self._feeds = tuple(
             (port, given, sdk.wrap(spec.inputs[given].dtype))
             for port, given in plan.feeds
@@ -61,7 +83,10 @@ class OpenVINOEngine(Engine):
         self._writes = tuple(
             (port, place, sdk.wrap(spec.outputs[place].dtype), spec.outputs[place].dtype)
             for port, place in plan.writes
-            if not _is_small(spec.outputs[place])
+            if not _is_small(spec.outputs[place]) and _follows(spec.outputs[place], spec.inputs)
+        )
+        self._found = tuple(
+            (port, place) for port, place in plan.writes if not _follows(spec.outputs[place], spec.inputs)
         )
         self._copies = plan.copies
         self._merged = wiring.outputs != tuple(range(len(spec.outputs)))
@@ -70,12 +95,15 @@ class OpenVINOEngine(Engine):
         self._static = all(tensor.is_static for tensor in spec.outputs)
         self._fixed: _Shapes = tuple(tensor.shape_at("opt") for tensor in spec.outputs)
         self._known: dict[tuple[torch.Size, ...], _Shapes] = {}
+        self._only_small = not any((self._wide, self._feeds, self._writes, self._found, self._copies))
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs for `inputs`, in memory of their own. What OpenVINO raises passes through.
 
         Raises InputError for an int64 tensor with values outside of int32.
         """
+        if self._only_small:
+            return self._run_small(inputs)
         for given in self._wide:
             self._check_range(given, inputs[given])
         try:
@@ -89,6 +117,8 @@ class OpenVINOEngine(Engine):
         borrowed = self._bind(slot.request, inputs, outputs) if self._feeds or self._writes else ()
         self._execute(slot.request)
         del borrowed  # not before it has run
+        for port, place in self._found:
+            outputs[place] = sdk.found_output(slot.request, port, self.spec.outputs[place].dtype)
         for place, memory in slot.outputs:
             outputs[place] = memory.clone()
         self._free.append(slot)
@@ -97,6 +127,20 @@ class OpenVINOEngine(Engine):
             assert copied is not None
             outputs[place] = copied.detach().clone()
         return tuple(outputs)  # type: ignore[arg-type]
+
+    def _run_small(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The same where all memory is a slot's own: what this takes is much of what a small model takes."""
+        try:
+            slot = self._free.pop()
+        except IndexError:
+            slot = self._new_slot()
+        for given, memory in slot.inputs:
+            tensor = inputs[given]
+            memory.copy_(tensor.detach() if tensor.requires_grad else tensor)
+        self._execute(slot.request)
+        outputs = tuple([memory.clone() for _, memory in slot.outputs])
+        self._free.append(slot)
+        return outputs
 
     def _check_range(self, given: int, tensor: Tensor) -> None:
         """OpenVINO computes int64 in int32, and would clip in silence what doesn't fit."""
@@ -146,12 +190,54 @@ class OpenVINOEngine(Engine):
             symbols = solve(list(zip(self._sizes, key, strict=True)))
             shapes = tuple(
                 tuple(int(parse(size)(symbols)) if isinstance(size, str) else size for size in tensor.sizes)
+                if _follows(tensor, self.spec.inputs)
+                else ()
                 for tensor in self.spec.outputs
             )
             if len(self._known) >= _SHAPES_KEPT:
                 self._known.clear()
             self._known[key] = shapes
         return shapes
+
+    def layer_information(self) -> str:
+        """The nodes that are executed, constants left out; "OriginalNames" are those of the model that each was made of."""
+        return layers_as_json(
+            self.spec, [_layer(node) for node in sdk.executed_nodes(self._compiled) if _is_layer(node)]
+        )
+
+    def run_timed(self, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Sequence[LayerTime]]:
+        """Runs the model compiled once more, with OpenVINO's counters, one run at a time. Raises BuildError."""
+        with self._timing:
+            if self._timed is None:
+                self._timed = self._with_counters()
+            outputs = self._timed.run(inputs)
+            self._runs += 1
+            request = self._timed._free[0].request  # the only one: no other run takes part
+            return outputs, [
+                LayerTime(name, kind, self._new(name, mean)) for name, kind, mean in sdk.node_times(request)
+            ]
+
+    def _new(self, name: str, mean: float) -> float:
+        """What is new in node `name`'s mean over all timed runs. It comes in whole microseconds: what one run lost is in the next."""
+        told = self._told.get(name, 0.0)
+        new = max(0.0, mean * self._runs - told)
+        self._told[name] = told + new
+        return new
+
+    def release_memory(self, always: bool) -> bool:
+        """Whether requests, with the memory of intermediate results, go after each run. The compiled model stays."""
+        before, self._releases = self._releases, always
+        self._free = deque(maxlen=0 if always else None)  # one of no length keeps nothing
+        if always:
+            self._compiled.release_memory()
+        return before
+
+    def _with_counters(self) -> OpenVINOEngine:
+        try:
+            compiled, keep = sdk.with_counters(self._compiled, self._options)
+        except RuntimeError as error:
+            raise BuildError(f"OpenVINO can't compile engine {self.spec.name!r} to be timed: {error}") from error
+        return OpenVINOEngine(self.spec, compiled, self._options, self._wiring, self._write, (keep, self._keep))
 
     def raw_bytes(self) -> bytes:
         """What OpenVINO's `Core.import_model` reads. Raises UnsupportedError when the model has fewer outputs than the engine."""
@@ -164,6 +250,29 @@ class OpenVINOEngine(Engine):
     def to_bytes(self) -> bytes:
         """The compiled model and what is needed to compile it again, as payload.py describes."""
         return self._write()
+
+
+def _follows(output: TensorSpec, inputs: Sequence[TensorSpec]) -> bool:
+    """Whether the sizes of `output` can be computed from those of `inputs`: raw engines don't tell how."""
+    known = {
+        symbol for tensor in inputs for size in tensor.sizes if isinstance(size, str) for symbol in symbols_in(size)
+    }
+    return all(symbols_in(size) <= known for size in output.sizes if isinstance(size, str))
+
+
+def _is_layer(node: Mapping[str, str]) -> bool:
+    return node.get("layerType") not in ("Const", "Input", "Output")
+
+
+def _layer(node: Mapping[str, str]) -> dict[str, Json]:
+    return {
+        "Name": node["name"],
+        "LayerType": node.get("layerType", ""),
+        "Implementation": node.get("primitiveType", ""),
+        "Precision": node.get("runtimePrecision", ""),
+        "OutputLayouts": node.get("outputLayouts", ""),
+        "OriginalNames": [name for name in node.get("originalLayersNames", "").split(",") if name],
+    }
 
 
 def _is_small(spec: TensorSpec) -> bool:

@@ -3,10 +3,11 @@
     u32 little-endian   length of the index
     index               JSON: {"precision": dtype, "blob": n, "literal": n, "xml": n,
                         "weights": [[source, offset, length], ...], "inputs": [...], "outputs": [...], "snippets": bool}
-                        and "constants": [[name, offset, length], ...] in an engine that can be refitted
+                        and "constants": [[name, offset, length], ...] in an engine that can be refitted,
+                        "options": {property: text} in one that was compiled with engine_options
     blob                n bytes: the compiled model
     literal             n bytes: weights that the blob doesn't hold as they are
-    xml                 n bytes: OpenVINO's intermediate representation
+    xml                 n bytes: OpenVINO's intermediate representation; none where a compiled model was all there was (raw.py)
 
 "inputs" and "outputs" are those of wiring.py. The weights of the representation are the pieces of
 "weights" one after the other; source 0 is the blob, 1 is literal. A network's weights are thus kept once, not twice.
@@ -21,12 +22,13 @@ from __future__ import annotations
 import json
 import re
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 
+from torch_tensorrt.engines.openvino.knobs import properties_from
 from torch_tensorrt.engines.openvino.representation import Representation
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.spec.errors import FileFormatError
@@ -36,7 +38,7 @@ _SMALLEST = 4096  # bytes: shorter weights are written again
 _NEEDLE = 256  # bytes looked for before the whole is compared
 _SCANS = 64  # how many times the length of the blob may be searched in vain: some 10 ms per 100 MB each
 _FIELDS = {"precision", "blob", "literal", "xml", "weights", "inputs", "outputs", "snippets"}
-_CONSTANTS = "constants"
+_CONSTANTS, _OPTIONS = "constants", "options"
 _ALIGNMENT = 64
 _CONSTANT = re.compile(rb'<data\b[^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
 
@@ -53,6 +55,7 @@ class Payload:
     pieces: tuple[tuple[int, int, int], ...]
     snippets: bool  # see hazards.py
     constants: tuple[tuple[str, int, int], ...] | None = None  # where they are in `literal`; None: can't be refitted
+    knobs: Mapping[str, str] = field(default_factory=dict)  # see knobs.py
 
     def weights(self) -> bytes:
         """The weights of the intermediate representation, put together."""
@@ -61,9 +64,16 @@ class Payload:
 
 
 def write_payload(
-    precision: torch.dtype, wiring: Wiring, blob: bytes, xml: bytes, weights: bytes, *, snippets: bool = True
+    precision: torch.dtype,
+    wiring: Wiring,
+    blob: bytes,
+    ir: tuple[bytes, bytes],
+    *,
+    snippets: bool = True,
+    knobs: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The payload; `weights` are the bytes that go with `xml`."""
+    """The payload; `ir` is the XML and the weights that go with it."""
+    xml, weights = ir
     literal: list[bytes] = []
     pieces: list[tuple[int, int, int]] = []
     written = 0
@@ -83,13 +93,19 @@ def write_payload(
         "inputs": wiring.inputs,
         "outputs": wiring.outputs,
         "snippets": snippets,
+        **({_OPTIONS: dict(knobs)} if knobs else {}),
     }
     header = json.dumps(index, separators=(",", ":")).encode()
     return b"".join((struct.pack("<I", len(header)), header, blob, *literal, xml))
 
 
 def write_refittable(
-    precision: torch.dtype, wiring: Wiring, representation: Representation, *, snippets: bool
+    precision: torch.dtype,
+    wiring: Wiring,
+    representation: Representation,
+    *,
+    snippets: bool,
+    knobs: Mapping[str, str],
 ) -> tuple[bytes | memoryview, ...]:
     """The payload of an engine that can be refitted, in parts, of which one is the weights' own memory."""
     weights = representation.weights.numpy()
@@ -103,6 +119,7 @@ def write_refittable(
         "outputs": wiring.outputs,
         "snippets": snippets,
         _CONSTANTS: [[place.constant, place.offset, place.size] for place in representation.places],
+        **({_OPTIONS: dict(knobs)} if knobs else {}),
     }
     header = json.dumps(index, separators=(",", ":")).encode()
     header += b" " * (-(4 + len(header)) % _ALIGNMENT)
@@ -155,7 +172,7 @@ def read_payload(data: memoryview, ports: tuple[int, int]) -> Payload:
         index = json.loads(bytes(data[4 : 4 + length]))
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The index of an OpenVINO engine is not JSON: {error}") from error
-    if not isinstance(index, dict) or set(index) - {_CONSTANTS} != _FIELDS:
+    if not isinstance(index, dict) or set(index) - {_CONSTANTS, _OPTIONS} != _FIELDS:
         raise FileFormatError(f"The index of an OpenVINO engine has the wrong fields: {index!r:.200}.")
     places = list(_places(4 + length, (index["blob"], index["literal"], index["xml"])))
     if places[-1] != len(data):
@@ -169,7 +186,8 @@ def read_payload(data: memoryview, ports: tuple[int, int]) -> Payload:
     pieces = tuple(_pieces(index["weights"], (len(blob), len(literal))))
     wiring = _wiring(index["inputs"], index["outputs"], ports)
     constants = tuple(_places_of(index[_CONSTANTS], len(literal))) if _CONSTANTS in index else None
-    return Payload(precision, wiring, blob, literal, xml, pieces, index["snippets"], constants)
+    knobs = properties_from(index.get(_OPTIONS, {}))
+    return Payload(precision, wiring, blob, literal, xml, pieces, index["snippets"], constants, knobs)
 
 
 def _places_of(records: Json, limit: int) -> Iterator[tuple[str, int, int]]:

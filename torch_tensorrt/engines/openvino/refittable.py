@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,16 +27,24 @@ class Recipe:
     wiring: Wiring
     precision: torch.dtype
     snippets: bool
+    knobs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def options(self) -> sdk.Config:
+        """What it is compiled with."""
+        return sdk.config(self.precision, snippets=self.snippets, knobs=self.knobs)
 
     def compile(self) -> sdk.Compiled:
         """The compiled model, which goes on using the representation's weights. What OpenVINO raises passes through."""
         block = memoryview(self.representation.weights.numpy())  # type: ignore[arg-type]
         model = sdk.read_ir(self.representation.xml, block)
-        return sdk.compile_model(model, sdk.config(self.precision, snippets=self.snippets))
+        return sdk.compile_model(model, self.options)
 
     def parts(self) -> tuple[bytes | memoryview, ...]:
         """The payload, in parts."""
-        return write_refittable(self.precision, self.wiring, self.representation, snippets=self.snippets)
+        return write_refittable(
+            self.precision, self.wiring, self.representation, snippets=self.snippets, knobs=self.knobs
+        )
 
 
 class RefittableEngine(OpenVINOEngine):
@@ -45,7 +53,7 @@ class RefittableEngine(OpenVINOEngine):
     def __init__(self, spec: EngineSpec, recipe: Recipe) -> None:
         compiled = recipe.compile()
         recipe.wiring.check(len(compiled.inputs), len(compiled.outputs))
-        super().__init__(spec, compiled, recipe.wiring, lambda: b"".join(recipe.parts()), keep=recipe)
+        super().__init__(spec, compiled, recipe.options, recipe.wiring, lambda: b"".join(recipe.parts()), keep=recipe)
         self._recipe = recipe
 
     def payload_parts(self) -> Sequence[bytes | memoryview]:
@@ -66,7 +74,9 @@ def recipe_from(payload: Payload) -> Recipe:
     if weights.data_ptr() % _ALIGNMENT:
         weights = weights.clone()
     places = tuple(Place(*place) for place in payload.constants or ())
-    return Recipe(Representation(xml, weights, places), payload.wiring, payload.precision, payload.snippets)
+    return Recipe(
+        Representation(xml, weights, places), payload.wiring, payload.precision, payload.snippets, payload.knobs
+    )
 
 
 def safe_xml(xml: memoryview) -> bytes:

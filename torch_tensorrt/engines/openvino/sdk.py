@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import io
 import os
@@ -17,6 +18,7 @@ import numpy
 import torch
 from torch import Tensor, fx
 
+from torch_tensorrt.engines.openvino.ports import Found, PartialShape
 from torch_tensorrt.spec.errors import EngineNotRunnable
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
 
@@ -33,12 +35,37 @@ class Request(Protocol):
     def set_output_tensor(self, index: int, tensor: object) -> None:
         """The memory to write output `index` to."""
 
+    def get_output_tensor(self, index: int) -> Found:
+        """What output `index` was written to."""
+
+    def get_profiling_info(self) -> Sequence[ProfilingInfo]:
+        """What the last run took, where the model was compiled for that."""
+
+
+class ProfilingInfo(Protocol):
+    """What a node of a model took in a run."""
+
+    node_name: str
+    node_type: str
+    exec_type: str  # the implementation that the CPU plugin chose
+    real_time: datetime.timedelta
+    status: object
+
 
 class Port(Protocol):
     """An input or output of a model."""
 
     def get_node(self) -> Node:
         """What it belongs to."""
+
+    def get_names(self) -> set[str]:
+        """What it is called; nothing for some."""
+
+    def get_element_type(self) -> object:
+        """What it holds."""
+
+    def get_partial_shape(self) -> PartialShape:
+        """Its sizes."""
 
 
 class Node(Protocol):
@@ -58,6 +85,9 @@ class Node(Protocol):
 
     def set_friendly_name(self, name: str) -> None:
         """Gives it a name."""
+
+    def get_rt_info(self) -> Mapping[str, object]:
+        """What OpenVINO notes about it."""
 
     @property
     def data(self) -> numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.generic]]:
@@ -94,6 +124,9 @@ class Compiled(Protocol):
 
     def create_infer_request(self) -> Request:
         """A new request."""
+
+    def release_memory(self) -> None:
+        """Frees what no request needs."""
 
 
 @cache
@@ -148,10 +181,11 @@ def _numbers() -> Mapping[torch.dtype, object]:
     }
 
 
-def config(precision: torch.dtype, *, snippets: bool = True) -> Config:
+def config(precision: torch.dtype, *, snippets: bool = True, knobs: Mapping[str, str] | None = None) -> Config:
     """Options for a model that computes in `precision`; the cache and quantization options follow it.
 
-    `snippets`: whether OpenVINO may fuse operators into code of its own making (see hazards.py for when not).
+    `snippets`: whether OpenVINO may fuse operators into code of its own making (see hazards.py for when not). `knobs`: properties
+    that replace ours.
     """
     hint = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[precision]
     wanted: Config = {
@@ -161,7 +195,7 @@ def config(precision: torch.dtype, *, snippets: bool = True) -> Config:
         "KV_CACHE_PRECISION": hint,
     }
     known = _core().get_property("CPU", "SUPPORTED_PROPERTIES")
-    options = {key: value for key, value in wanted.items() if key in known}
+    options = {key: value for key, value in {**wanted, **(knobs or {})}.items() if key in known}
     return options if snippets else {**options, "SNIPPETS_MODE": "DISABLE"}  # an internal property: never listed
 
 
@@ -217,6 +251,34 @@ def export_blob(compiled: Compiled) -> bytes:
 def import_blob(blob: memoryview, options: Config) -> Compiled:
     """The inverse of `export_blob`. The compiled model goes on using the memory and does not keep it alive."""
     return _core().import_model(_show(blob), "CPU", options)  # type: ignore[no-any-return]
+
+
+def with_counters(compiled: Compiled, options: Config) -> tuple[Compiled, object]:
+    """The model, compiled with `options`, again so that its requests say what each node took; and memory to keep for it.
+
+    What OpenVINO raises passes through.
+    """
+    blob = export_blob(compiled)
+    return import_blob(memoryview(blob), {**options, "PERF_COUNT": "YES"}), blob
+
+
+def node_times(request: Request) -> list[tuple[str, str, float]]:
+    """Each node that was executed: name, kind with implementation, and the mean milliseconds of all runs so far."""
+    executed = openvino().ProfilingInfo.Status.EXECUTED
+    return [
+        (info.node_name, f"{info.node_type} {info.exec_type}", info.real_time.total_seconds() * 1000)
+        for info in request.get_profiling_info()
+        if info.status == executed
+    ]
+
+
+def executed_nodes(compiled: Compiled) -> list[dict[str, str]]:
+    """What is executed, in order: each node's name and what OpenVINO notes about it, as text."""
+    nodes = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        noted = {key: str(getattr(value, "value", value)) for key, value in node.get_rt_info().items()}
+        nodes.append({"name": node.get_friendly_name(), **noted})
+    return nodes
 
 
 def write_ir(model: Model) -> tuple[bytes, bytes]:
@@ -287,6 +349,20 @@ def passed_through(compiled: Compiled) -> Mapping[int, int]:
     return found
 
 
+def torch_dtype(kind: object) -> torch.dtype | None:
+    """The inverse of OpenVINO's types; None for those that PyTorch hasn't."""
+    return next((dtype for dtype, number in _numbers().items() if number == kind), None)
+
+
+def found_output(request: Request, index: int, dtype: torch.dtype) -> Tensor:
+    """A copy of output `index` of the last run, for which OpenVINO found the sizes and the memory itself."""
+    found = request.get_output_tensor(index)
+    copied = torch.empty(tuple(found.get_shape()), dtype=dtype)
+    if copied.numel():
+        found.copy_to(wrap(dtype)(copied))
+    return copied
+
+
 def wrap(dtype: torch.dtype) -> Wrap:
     """A function that shows a contiguous tensor of `dtype` to OpenVINO without copying it.
 
@@ -303,4 +379,5 @@ def wrap(dtype: torch.dtype) -> Wrap:
 def run() -> Callable[[Request], object]:
     """Runs a request whose tensors are all set; other threads go on meanwhile."""
     infer = openvino()._pyopenvino.InferRequest.infer
-    return lambda request: infer(request, {}, True, False)
+    nothing: dict[int, object] = {}  # no input is given by the call
+    return lambda request: infer(request, nothing, True, False)

@@ -15,6 +15,7 @@ from torch._ops import OpOverload
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.contracts.raw import RawEngine
 from torch_tensorrt.engines.tensorrt import sdk
 from torch_tensorrt.engines.tensorrt.build import define, serialize
 from torch_tensorrt.engines.tensorrt.configuring import HONOURED, target, verbosity
@@ -22,6 +23,7 @@ from torch_tensorrt.engines.tensorrt.converters import converts
 from torch_tensorrt.engines.tensorrt.engine import TensorRTEngine
 from torch_tensorrt.engines.tensorrt.payload import read_payload
 from torch_tensorrt.engines.tensorrt.platforms import portable_to, target_on_windows
+from torch_tensorrt.engines.tensorrt.raw import STARTS, read_raw
 from torch_tensorrt.engines.tensorrt.refitting import with_facts
 from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import EngineNotRunnable
@@ -63,6 +65,10 @@ class _NetworkBackend(EngineBackend):
         converter, reason = converts.find(node, settings)
         return Support(converter is not None, reason)
 
+    def variants(self, settings: CompilationSettings, device: torch.device) -> Mapping[str, Mapping[str, object]]:
+        """One, where there is a GPU to measure on: TensorRT measures its kernels itself."""
+        return {"default": {}} if device.type == "cuda" and torch.cuda.is_available() else {}
+
     def runnable(self, device: torch.device) -> Support:
         """Any machine can hold an engine; what keeps it from running is said when it runs (see ChecksMachine)."""
         return Support(True)
@@ -101,6 +107,24 @@ class _NetworkBackend(EngineBackend):
             "verbosity": verbosity(settings),
             "names": ", ".join(spec.name for spec in (*partition.inputs, *partition.outputs)),
         }
+
+    def wrote(self, raw: bytes) -> bool:
+        """Whether it is a plan of this package."""
+        return raw.startswith(STARTS[self.name])
+
+    def read_raw(self, raw: RawEngine, settings: CompilationSettings) -> Engine:
+        """The engine of a plan, on the GPU that it was built for. Options: device, version_compatible."""
+        spec = EngineSpec(
+            name=raw.name,
+            backend=self.name,
+            format_version=self.format_version,
+            target="a target that raw engines don't tell",
+            settings_key=settings.engine_key(),
+            inputs=(),
+            outputs=(),
+            versions={self.name: "(version not told)", "torch": torch.__version__},
+        )
+        return read_raw(raw, spec, settings)
 
     def from_bytes(self, blob: memoryview, spec: EngineSpec) -> Engine:
         """The engine of a plan; nothing is deserialised before its first run, so that any machine can hold it."""

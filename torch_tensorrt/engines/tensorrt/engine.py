@@ -6,12 +6,13 @@ Written against the SDK's documentation; docs/verification.md says what of it ha
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from torch_tensorrt.contracts.abilities import LayerTime
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.engines.tensorrt import sdk
 from torch_tensorrt.engines.tensorrt.build import output_names
@@ -41,6 +42,24 @@ class TensorRTEngine(Engine):
         self._ahead, self._by_engine = False, False
         self._kernels: str | None = None
         self._budget: int | None = None
+        self._strategy = "lazy"
+        self._releases = False
+
+    @classmethod
+    def of_plan(
+        cls, spec: EngineSpec, payload: Payload, describe: Callable[[Sdk, Native], EngineSpec]
+    ) -> TensorRTEngine:
+        """The engine of a plan that `spec` tells too little of: `describe` asks the SDK's engine for the rest.
+
+        Raises EngineNotRunnable where the SDK can't read the plan here, and what `describe` raises.
+        """
+        blank = cls(spec, payload)
+        chosen, device = blank._sdk(), blank._device(())
+        with torch.cuda.device(device):
+            runtime, engine = blank._deserialize(chosen)
+            made = cls(describe(chosen, engine), payload)
+            made._lives[_index(device)] = made._bring_up(chosen, runtime, engine)
+        return made
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs in fresh memory, computed on the current CUDA stream.
@@ -59,6 +78,8 @@ class TensorRTEngine(Engine):
                 outputs = self._execute(live, slot, fed, stream, device)
             if first:
                 self.save_kernels()
+            if self._releases:
+                self._put_contexts_away()
         return tuple(out.to(known.device) for out, known in zip(outputs, self.spec.outputs, strict=True))
 
     def to_bytes(self) -> bytes:
@@ -97,6 +118,19 @@ class TensorRTEngine(Engine):
         """Its layers as JSON: their names, and with debug=True at compile time all that the SDK tells."""
         live = self._live(self._device(()))
         return live.sdk.layer_information(live.engine)
+
+    def run_timed(self, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], Sequence[LayerTime]]:
+        """Runs in a context of its own, with the SDK's profiler, and waits for the end. Raises what `run` raises."""
+        device, times = self._device(inputs), list[LayerTime]()
+        with torch.cuda.device(device):
+            live, stream = self._live(device), torch.cuda.current_stream()
+            fed = [readable(tensor, device) for tensor in inputs]
+            slot = self._make_context(live.sdk, live.engine)
+            slot.context.profiler = live.sdk.profiler(lambda name, taken: times.append(LayerTime(name, "layer", taken)))
+            self._switch(slot, live.profile_for(fed, self._profile), stream)
+            outputs = self._execute(live, slot, fed, stream, device)
+            stream.synchronize()
+        return tuple(out.to(known.device) for out, known in zip(outputs, self.spec.outputs, strict=True)), times
 
     def streamable_weights(self) -> int:
         """Bytes of weights that can be streamed; 0 where the engine was built without enable_weight_streaming."""
@@ -141,10 +175,28 @@ class TensorRTEngine(Engine):
         """The file for kernels that are compiled at run time; "" for none, None for the usual one. Returns the former."""
         with self._lock:
             before, self._kernels = self._kernels, path
-            for live in self._lives.values():
-                with live.contexts.put_away():  # a context keeps the cache that it was made with
-                    pass
+            self._put_contexts_away()
         return before
+
+    def specialise_kernels(self, strategy: str) -> str:
+        """When TensorRT-RTX compiles kernels for the sizes that it meets; other SDKs compile none when they run."""
+        with self._lock:
+            before, self._strategy = self._strategy, strategy
+            self._put_contexts_away()
+        return before
+
+    def release_memory(self, always: bool) -> bool:
+        """Whether a context, with its memory on the GPU, goes after each run. The weights stay."""
+        with self._lock:
+            before, self._releases = self._releases, always
+            self._put_contexts_away()
+        return before
+
+    def _put_contexts_away(self) -> None:
+        """A context keeps what it was made with: new ones are made."""
+        for live in self._lives.values():
+            with live.contexts.put_away():
+                pass
 
     def save_kernels(self) -> None:
         """Writes the file now, where this SDK compiles at run time."""
@@ -256,7 +308,8 @@ class TensorRTEngine(Engine):
     def _make_context(self, chosen: Sdk, engine: Native) -> Slot:
         file = self._kernel_file(chosen)
         with listen() as words:
-            context = chosen.context(engine, None if file is None else file.cache(chosen, engine))
+            strategy = self._strategy if chosen.compiles_at_run_time else "lazy"  # others have no such choice
+            context = chosen.context(engine, None if file is None else file.cache(chosen, engine), strategy)
             if context is None:
                 raise EngineNotRunnable(f"{self._title()} made no execution context for {self.spec.name!r}: {words}")
         return Slot(context, profile=int(context.active_optimization_profile))

@@ -9,7 +9,7 @@ import importlib
 import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -201,12 +201,19 @@ class Sdk:
         known: Mapping[str, object] = self.module.EngineInvalidityDiagnostics.__members__
         return ", ".join(name for name, bit in known.items() if int(bit) & int(found))  # type: ignore[call-overload]
 
-    def context(self, engine: Native, kernels: Native | None = None) -> Native | None:
-        """An execution context; None when the SDK makes none. `kernels`: a cache made by `kernel_cache`."""
-        if kernels is None:
+    def context(self, engine: Native, kernels: Native | None = None, strategy: str = "lazy") -> Native | None:
+        """An execution context; None when the SDK makes none. `kernels`: a cache made by `kernel_cache`.
+
+        strategy: when kernels are compiled for sizes that vary: "lazy", "eager" or "none".
+        """
+        if kernels is None and strategy == "lazy":
             return engine.create_execution_context()  # type: ignore[no-any-return]
         config = engine.create_runtime_config()
-        config.set_runtime_cache(kernels)
+        if kernels is not None:
+            config.set_runtime_cache(kernels)
+        if strategy != "lazy":
+            chosen = self.member("DynamicShapesKernelSpecializationStrategy", strategy.upper())
+            config.dynamic_shapes_kernel_specialization_strategy = chosen
         return engine.create_execution_context(config)  # type: ignore[no-any-return]
 
     def kernel_cache(self, engine: Native) -> Native:
@@ -253,6 +260,19 @@ class Sdk:
                 memory.notify(tensor_name, tuple(shape))
 
         return Allocator()
+
+    def profiler(self, hear_time: Callable[[str, float], None]) -> object:
+        """An IProfiler that tells each layer's name and milliseconds."""
+        base = self.module.IProfiler
+
+        class Profiler(base):  # type: ignore[misc, valid-type]
+            def __init__(self) -> None:
+                base.__init__(self)
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                hear_time(layer_name, ms)
+
+        return Profiler()
 
     def network(self, builder: Native) -> Native:
         """An empty, strongly typed network (TensorRT 10 has to be asked for that; later there is nothing else)."""

@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from torch_tensorrt.contracts.passes import lowering_pass
-from torch_tensorrt.lowering.editing import add_call, add_constant, fake_mode_of, infer, tensor_of, written_attributes
+from torch_tensorrt.graphs.editing import add_call, add_constant, fake_mode_of, infer, tensor_of, written_attributes
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten

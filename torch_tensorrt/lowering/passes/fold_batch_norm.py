@@ -8,7 +8,7 @@ import torch
 from torch import fx
 
 from torch_tensorrt.contracts.passes import lowering_pass
-from torch_tensorrt.lowering.editing import add_constant, tensor_of, written_attributes
+from torch_tensorrt.graphs.editing import add_constant, tensor_of, written_attributes
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten

@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from torch_tensorrt.contracts.passes import lowering_pass
-from torch_tensorrt.lowering.editing import add_call
+from torch_tensorrt.graphs.editing import add_call
 from torch_tensorrt.lowering.layout import KEEP_IN_TORCH, dense_order, invert
 from torch_tensorrt.spec.settings import CompilationSettings
 

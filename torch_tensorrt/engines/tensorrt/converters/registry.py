@@ -151,6 +151,10 @@ class ConverterRegistry:
         """Operators whose converters want them undecomposed; those with a user's converter are among them."""
         return frozenset((*self._whole, *(key for key in self.users() if isinstance(key, OpOverload))))
 
+    def converters(self, operator: object) -> tuple[Converter, ...]:
+        """Those of one operator, in the order in which they are asked."""
+        return tuple(self._rows.get(operator, ()))
+
     def operators(self) -> tuple[object, ...]:
         """All operators that have a converter (those of packages that need not be installed: their names)."""
         return tuple(self._rows)

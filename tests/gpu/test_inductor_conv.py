@@ -1,0 +1,182 @@
+"""The passes for convolutions and linear layers on a CUDA GPU: right results, in the kernels that they are for."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import torch_tensorrt
+from torch_tensorrt.engines.inductor import first_runs
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_folder_for_compiled_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+            patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+        yield
+
+
+class Residual(nn.Module):
+    """A residual network in small, with a depthwise convolution and one that isn't fused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.norm = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False), nn.BatchNorm2d(64)
+        self.down, self.first = nn.Conv2d(64, 128, 1, stride=2), nn.Conv2d(64, 128, 3, stride=2, padding=1)
+        self.second, self.deep = nn.Conv2d(128, 128, 3, padding=1), nn.Conv2d(128, 128, 5, padding=2, groups=128)
+        self.third, self.last = nn.Conv2d(128, 96, 1), nn.Linear(96, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = torch.relu(self.first(x) + self.down(x))
+        x = torch.relu(x + self.second(x))
+        y = functional.silu(self.third(self.deep(x)))
+        return self.last(functional.adaptive_avg_pool2d(y, 1).flatten(1)), y
+
+
+class Attention(nn.Module):
+    """Three linear layers of one input, and two with activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.q, self.k, self.v = nn.Linear(64, 64), nn.Linear(64, 64, bias=False), nn.Linear(64, 64)
+        self.up, self.down = nn.Linear(64, 256), nn.Linear(256, 64)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        q, k, v = (part.unflatten(-1, (4, 16)).transpose(1, 2) for part in (self.q(x), self.k(x), self.v(x)))
+        y = (q @ k.transpose(-1, -2)).softmax(-1) @ v
+        y = self.down(functional.gelu(self.up(y.transpose(1, 2).flatten(2)), approximate="tanh"))
+        return y, torch.relu(self.down(torch.relu(self.up(y))))
+
+
+def operators(module: torch_tensorrt.CompiledModule) -> Counter[str]:
+    graphs = [partition.module.graph for partition in module.partitions.values()]
+    return Counter(str(node.target) for graph in graphs for node in graph.nodes if node.op == "call_function")
+
+
+def disagreement(given: tuple[Tensor, ...], model: nn.Module, x: Tensor) -> float:
+    with torch.no_grad():
+        wanted = model.double()(x.double())
+        expected = model.to(x.dtype)(x)
+    strides = [[result.stride() for result in results] for results in (given, expected)]
+    assert strides[0] == strides[1]
+    return max(float((a.double() - b).norm() / b.norm()) for a, b in zip(given, wanted, strict=True))
+
+
+def compiled(model: nn.Module, x: object, **options: object) -> torch_tensorrt.CompiledModule:
+    return torch_tensorrt.compile(model, inputs=[x], engine="inductor", min_block_size=1, **options)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most", "last"),
+    [
+        (torch.float16, 1e-2, False),
+        (torch.float16, 1e-2, True),
+        (torch.bfloat16, 4e-2, False),
+        (torch.float32, 1e-5, False),
+        (torch.float32, 1e-5, True),
+    ],
+    ids=str,
+)
+def test_a_convolution_network_is_fused_and_right(dtype: torch.dtype, most: float, last: bool) -> None:
+    model = Residual().eval().cuda().to(dtype)
+    x = torch.randn(4, 3, 64, 64, device="cuda", dtype=dtype)
+    x = x.to(memory_format=torch.channels_last) if last else x
+    module = compiled(model, x)
+    found = operators(module)
+    fused = (found["aten.cudnn_convolution_relu.default"], found["aten.cudnn_convolution_add_relu.default"])
+    assert fused == (1, 2), found
+    for _ in range(2):
+        assert disagreement(module(x), model, x) < most
+
+
+@pytest.mark.parametrize("name", ["use_channels_last", "fuse_convolutions", "arrange_depthwise"])
+def test_each_pass_can_be_left_out(name: str) -> None:
+    model = Residual().eval().cuda().half()
+    x = torch.randn(2, 3, 64, 64, device="cuda", dtype=torch.half)
+    assert disagreement(compiled(model, x, disabled_passes={name})(x), model, x) < 1e-2
+
+
+def test_a_batch_that_varies() -> None:
+    model = Residual().eval().cuda().half()
+    batch = torch_tensorrt.Input(
+        min_shape=(1, 3, 64, 64), opt_shape=(4, 3, 64, 64), max_shape=(16, 3, 64, 64), dtype=torch.half
+    )
+    module = compiled(model, batch, device="cuda")
+    for size in (1, 3, 16):
+        x = torch.randn(size, 3, 64, 64, device="cuda", dtype=torch.half)
+        assert disagreement(module(x), model, x) < 1e-2
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 1e-2), (torch.float32, 1e-5)], ids=str)
+def test_linears_are_merged_and_activations_fused(dtype: torch.dtype, most: float) -> None:
+    model = Attention().eval().cuda().to(dtype)
+    x = torch.randn(4, 24, 64, device="cuda", dtype=dtype)
+    module = compiled(model, x)
+    assert operators(module)["aten._addmm_activation.default"] == 3
+    assert disagreement(module(x), model, x) < most
+
+
+def test_cudnn_measures_in_the_first_run_only_and_the_switch_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_runs, "_LARGE", 0.0)
+    seen: list[bool] = []
+    model = Residual().eval().cuda().half()
+    x = torch.randn(2, 3, 64, 64, device="cuda", dtype=torch.half)
+    module = compiled(model, x)
+    watched = first_runs._switch
+    entered = watched.enter
+    watched.enter = lambda: (entered(), seen.append(torch.backends.cudnn.benchmark))[0]  # type: ignore[method-assign]
+    try:
+        for _ in range(3):
+            module(x)
+        thread = threading.Thread(target=lambda: module(x))
+        thread.start()
+        thread.join()
+    finally:
+        watched.enter = entered  # type: ignore[method-assign]
+    assert seen == [True, True], "once per thread"
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_a_fused_network_can_be_captured_in_a_cuda_graph() -> None:
+    model = Residual().eval().cuda().half()
+    x = torch.randn(2, 3, 64, 64, device="cuda", dtype=torch.half)
+    module = compiled(model, x)
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        module(x)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        given = module(x)
+    x.copy_(torch.randn_like(x))
+    graph.replay()
+    assert disagreement(given, model, x) < 1e-2
+
+
+def test_a_fused_network_is_saved_and_loaded(tmp_path: object) -> None:
+    model = Residual().eval().cuda().half()
+    x = torch.randn(2, 3, 64, 64, device="cuda", dtype=torch.half)
+    module = compiled(model, x)
+    torch_tensorrt.save(module, f"{tmp_path}/model.ep", inputs=[x])
+    again = torch_tensorrt.load(f"{tmp_path}/model.ep").module()
+    assert disagreement(tuple(again(x)), model, x) < 1e-2
+
+
+@pytest.mark.parametrize("knob", ["coordinate_descent_tuning"])
+def test_inductors_own_measurements_can_be_asked_for(knob: str) -> None:
+    model = Attention().eval().cuda().half()
+    x = torch.randn(2, 8, 64, device="cuda", dtype=torch.half)
+    assert disagreement(compiled(model, x, engine_options={knob: True})(x), model, x) < 1e-2

@@ -1,0 +1,1 @@
+"""What the graph says about the values of attention masks."""

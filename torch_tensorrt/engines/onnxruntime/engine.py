@@ -1,0 +1,103 @@
+"""An ONNX Runtime session as an Engine: any number of threads; inputs and outputs are used where they are in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.engines.onnxruntime import sdk
+from torch_tensorrt.engines.onnxruntime.payload import write_payload
+from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.shape_expr import parse, solve
+
+_SHAPES_KEPT = 256
+_Shapes: TypeAlias = "tuple[tuple[int, ...], ...]"
+
+
+def input_names(spec: EngineSpec) -> list[str]:
+    """What the model calls the engine's inputs."""
+    return [f"input{place}" for place in range(len(spec.inputs))]
+
+
+def output_names(spec: EngineSpec) -> list[str]:
+    """What the model calls the engine's outputs."""
+    return [f"output{place}" for place in range(len(spec.outputs))]
+
+
+class ONNXRuntimeEngine(Engine):
+    """Runs `model`, an ONNX model, with the session options `options`. What ONNX Runtime raises on opening it passes through."""
+
+    def __init__(self, spec: EngineSpec, model: bytes, options: Mapping[str, int]) -> None:
+        self.spec = spec
+        self._model = model
+        self._options = dict(options)
+        self._session = sdk.open_session(model, options)
+        ports = [(port.name, port.type) for port in (*self._session.get_inputs(), *self._session.get_outputs())]
+        named = (*zip(input_names(spec), spec.inputs, strict=True), *zip(output_names(spec), spec.outputs, strict=True))
+        wanted = [(name, sdk.NAMES.get(tensor.dtype)) for name, tensor in named]
+        if ports != wanted:
+            raise FileFormatError(
+                f"The model of engine {spec.name!r} has the inputs and outputs {ports}, not {wanted}."
+            )
+        self._inputs = [(name, sdk.NUMPY[tensor.dtype]) for name, tensor in named[: len(spec.inputs)]]
+        self._outputs = [(name, sdk.NUMPY[tensor.dtype], tensor.dtype) for name, tensor in named[len(spec.inputs) :]]
+        self._static = all(tensor.is_static for tensor in spec.outputs)
+        self._fixed: _Shapes = tuple(tensor.shape_at("opt") for tensor in spec.outputs)
+        self._sizes = tuple(tensor.sizes for tensor in spec.inputs)
+        self._known: dict[tuple[torch.Size, ...], _Shapes] = {}
+        self._free: deque[sdk.Binding] = deque()  # append and pop are atomic
+        self._nothing = torch.empty(1, dtype=torch.uint8)  # an address for tensors without elements
+
+    def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Outputs for `inputs`, in memory of their own. What ONNX Runtime raises passes through."""
+        try:
+            binding = self._free.pop()
+        except IndexError:
+            binding = self._session.io_binding()
+        given = [_plain(tensor) for tensor in inputs]  # kept until it has run
+        for (name, element), tensor in zip(self._inputs, given, strict=True):
+            binding.bind_input(name, "cpu", 0, element, tensor.shape, self._address(tensor))
+        shapes = self._fixed if self._static else self._shapes(inputs)
+        made = []
+        for (name, element, dtype), shape in zip(self._outputs, shapes, strict=True):
+            made.append(torch.empty(shape, dtype=dtype))
+            binding.bind_output(name, "cpu", 0, element, shape, self._address(made[-1]))
+        self._session.run_with_iobinding(binding)
+        self._free.append(binding)
+        return tuple(made)
+
+    def _address(self, tensor: Tensor) -> int:
+        return tensor.data_ptr() if tensor.numel() else self._nothing.data_ptr()
+
+    def _shapes(self, inputs: Sequence[Tensor]) -> _Shapes:
+        key = tuple([tensor.shape for tensor in inputs])
+        shapes = self._known.get(key)
+        if shapes is None:
+            symbols = solve(list(zip(self._sizes, key, strict=True)))
+            shapes = tuple(
+                tuple(int(parse(size)(symbols)) if isinstance(size, str) else size for size in tensor.sizes)
+                for tensor in self.spec.outputs
+            )
+            if len(self._known) >= _SHAPES_KEPT:
+                self._known.clear()
+            self._known[key] = shapes
+        return shapes
+
+    def raw_bytes(self) -> bytes:
+        """The ONNX model, with its weights."""
+        return self._model
+
+    def to_bytes(self) -> bytes:
+        """The model and the options, as payload.py describes."""
+        return write_payload(self._options, self._model)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    if tensor.is_contiguous() and not tensor.is_neg():
+        return tensor
+    return tensor.detach().resolve_neg().contiguous()

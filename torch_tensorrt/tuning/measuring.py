@@ -1,0 +1,113 @@
+"""Times of functions that do the same, taken in turns, so that a busy machine is busy for each of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import TypeAlias
+
+import torch
+
+from torch_tensorrt.observe.log import logger
+
+Run: TypeAlias = Callable[[], object]
+_RUNS, _SECONDS = 20, 0.1  # for each: at least so many, for at least so long
+_MOST_SECONDS, _LEAST = 1.5, 3  # unless they are slow
+_TURN_SECONDS, _TURN_RUNS = 0.02, 10
+_WARM_UP = 3
+_log = logger("tuning")
+
+
+def measure(runs: Sequence[Run], device: torch.device) -> list[float]:
+    """The median milliseconds of each.
+
+    On a CUDA device the mean of two medians: as it is called, until its result is there, and replayed from a CUDA graph, since it
+    may be run either way; one that can't be captured counts as it is called twice.
+    """
+    for run in runs:
+        for _ in range(_WARM_UP):
+            run()
+    if device.type != "cuda":
+        return [seconds * 1000 for seconds in _in_turns(runs)]
+    called = _in_turns([_until_done(run, device) for run in runs])
+    graphs = [_captured(run, device) or run for run in runs]
+    replayed = _in_turns([_until_done(run, device) for run in graphs])
+    return [(first + second) * 500 for first, second in zip(called, replayed, strict=True)]
+
+
+def _in_turns(runs: Sequence[Run]) -> list[float]:
+    times: list[list[float]] = [[] for _ in runs]
+    while not all(map(_enough, times)):
+        for run, taken in zip(runs, times, strict=True):
+            _take_turn(run, taken)
+    return [median(taken) for taken in times]
+
+
+def _enough(taken: Sequence[float]) -> bool:
+    spent = sum(taken)
+    return (len(taken) >= _RUNS and spent >= _SECONDS) or (len(taken) >= _LEAST and spent >= _MOST_SECONDS)
+
+
+def _take_turn(run: Run, taken: list[float]) -> None:
+    """Several runs one after the other; the first, which finds other data in the caches and other threads awake, isn't counted."""
+    start = before = time.perf_counter()
+    run()
+    for _ in range(_TURN_RUNS):
+        after = time.perf_counter()
+        if after - start > _TURN_SECONDS and len(taken) >= _LEAST:
+            break
+        before = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - before)
+
+
+def _until_done(run: Run, device: torch.device) -> Run:
+    def run_and_wait() -> None:
+        run()
+        torch.cuda.synchronize(device)
+
+    return run_and_wait
+
+
+def _captured(run: Run, device: torch.device) -> Run | None:
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.device(device):
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(_WARM_UP):
+                    run()
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(graph):
+                run()
+    except RuntimeError as error:
+        _log.debug("a candidate can't be captured in a CUDA graph: %s", error)
+        torch.cuda.synchronize(device)
+        return None
+    return graph.replay
+
+
+class Race:
+    """Who is fastest so far. A newcomer wins when it takes less than 98% of the winner's time in the same minutes."""
+
+    TIE = 0.98
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.milliseconds = 0.0
+        self._fastest: Run | None = None
+
+    def enter(self, run: Run) -> tuple[float, bool]:
+        """Its milliseconds, on the scale of the first one's, and whether it is the fastest now."""
+        if self._fastest is None:
+            self._fastest = run
+            self.milliseconds = measure([run], self.device)[0]
+            return self.milliseconds, True
+        before, now = measure([self._fastest, run], self.device)
+        taken = self.milliseconds * now / before
+        won = taken < self.milliseconds * self.TIE
+        if won:
+            self._fastest, self.milliseconds = run, taken
+        return taken, won
