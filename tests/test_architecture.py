@@ -61,10 +61,10 @@ BUDGETS = {
     "engines/__init__.py": 55,  # design 50: a line for each engine
     "engines/eager": 280,  # design 120: its bytes are an exported program, made and checked here; nodes are timed
     "engines/openvino": 2300,  # design 500: operator forms found wrong are refused or rewritten; representations to refit
-    "engines/onnxruntime": 520,  # not in the design (issue 7): an exported ONNX model in one session
+    "engines/onnxruntime": 650,  # not in the design (issue 7): an exported ONNX model in one session
     "engines/inductor": 4400,  # design 500: code, program and weights travel together; wrong sizes refused; passes for GPUs (issue 6)
     "engines/tensorrt": 8000,  # design 3,900: 240 operators and more, with the forms that the SDK takes and refusals; running
-    "runtime": 2800,  # design 900: CUDA graphs (850); profiles, streamed weights, outputs and kernels for a block of calls; documented places
+    "runtime": 2900,  # design 900: CUDA graphs (850); profiles, streamed weights, outputs and kernels for a block of calls; documented places
     "package": 3000,  # design 700: three formats, and files are screened, inspected and described here
     "refitting": 550,  # issue 3: weights that change; the graphs are compared in words here
     "tuning": 1100,  # not in the design (issue 6 and 7): candidates are built, compared, measured and remembered

@@ -67,8 +67,8 @@ class OnTheCpu(fx.Interpreter):
             shared = query.shape[1] != key.shape[1]  # type: ignore[attr-defined]
             return (attention(query, key, value, None, 0.0, causal, scale=kwargs["scale"], enable_gqa=shared),)
         if target is EFFICIENT:
-            assert args[3].stride(2) % 8 == 0, "rows of added numbers are aligned"  # type: ignore[attr-defined]
-            return (attention(*args[:4], scale=kwargs["scale"]),)
+            assert args[3] is None or args[3].stride(2) % 8 == 0, "rows of added numbers are aligned"  # type: ignore[attr-defined]
+            return (attention(*args[:4], 0.0, bool(args[-1]), scale=kwargs["scale"]),)
         return super().call_function(target, args, kwargs)  # type: ignore[arg-type]
 
 
@@ -339,15 +339,18 @@ class Layer(nn.Module):
 
 
 CASES: Mapping[str, tuple[Layer, int, tuple[int, int], object]] = {
-    "many queries, Hopper": (Layer(), 10, (9, 0), CUDNN),
-    "causal, Hopper": (Layer(causal=True), 10, (9, 0), CUDNN),
-    "heads that share keys, Hopper": (Layer(shared=2), 10, (9, 0), CUDNN),
+    "many queries, Hopper": (Layer(), 200, (9, 0), CUDNN),
+    "causal, Hopper": (Layer(causal=True), 200, (9, 0), CUDNN),
+    "heads that share keys, Hopper": (Layer(shared=2), 200, (9, 0), CUDNN),
     "one query, Hopper": (Layer(), 1, (9, 0), CUDNN),
-    "wide heads, Hopper": (Layer(heads=1, shared=1, width=192), 10, (9, 0), FLASH),
-    "many queries, Ampere": (Layer(causal=True), 10, (8, 6), FLASH),
-    "heads too wide": (Layer(heads=1, shared=1, width=264), 10, (9, 0), attention),
-    "heads that are no multiple of 8 wide": (Layer(width=12), 10, (9, 0), attention),
-    "a GPU without these kernels": (Layer(), 10, (7, 5), attention),
+    "fewer queries, Hopper": (Layer(), 100, (9, 0), FLASH),
+    "few queries, Hopper": (Layer(), 10, (9, 0), EFFICIENT),
+    "few queries, heads that share keys, Hopper": (Layer(shared=2), 10, (9, 0), FLASH),
+    "wide heads, Hopper": (Layer(heads=1, shared=1, width=192), 200, (9, 0), FLASH),
+    "many queries, Ampere": (Layer(causal=True), 200, (8, 6), FLASH),
+    "heads too wide": (Layer(heads=1, shared=1, width=264), 200, (9, 0), attention),
+    "heads that are no multiple of 8 wide": (Layer(width=12), 200, (9, 0), attention),
+    "a GPU without these kernels": (Layer(), 200, (7, 5), attention),
 }
 
 
@@ -357,7 +360,7 @@ def test_attention_of_half_floats_becomes_the_kernel_of_the_gpu(name: str, monke
     monkeypatch.setattr(attention_kernels, "capability", lambda device: capability)
     model, x = model.to(torch.bfloat16), torch.randn(2, length, 32, dtype=torch.bfloat16)
     after = lowered(model, (x,), "choose_attention")
-    found = {target for target in (CUDNN, FLASH, attention) if calls(after, target)}
+    found = {target for target in (CUDNN, FLASH, EFFICIENT, attention) if calls(after, target)}
     assert found == {wanted}
     assert_same(after, model, x, error=2e-2)
 
@@ -372,7 +375,9 @@ def test_what_attention_gives_is_read_as_it_lies_in_memory() -> None:
     model, x = Layer().to(torch.bfloat16), torch.randn(2, 10, 32, dtype=torch.bfloat16)
     after = lowered(model, (x,), "choose_attention")
     assert not calls(after, aten.clone.default)
-    (result,) = [node for node in calls(after, operator.getitem) if node.all_input_nodes[0].target is CUDNN]
+    (result,) = [
+        node for node in calls(after, operator.getitem) if node.all_input_nodes[0].target in {CUDNN, EFFICIENT}
+    ]
     assert result.meta["val"].transpose(1, 2).is_contiguous()
 
 

@@ -18,11 +18,13 @@ from torch_tensorrt import engines
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.engines.inductor import first_runs
 from torch_tensorrt.engines.inductor.passes import PASSES, chosen_passes, gate
+from torch_tensorrt.engines.inductor.payload import Payload, read_payload
 from torch_tensorrt.engines.inductor.placing import place_kernels
 from torch_tensorrt.engines.inductor.programs import lift
+from torch_tensorrt.engines.inductor.sdk import Choices
 from torch_tensorrt.lowering.pipeline import lower
-from torch_tensorrt.lowering.runner import check_graph
-from torch_tensorrt.spec.errors import InputError
+from torch_tensorrt.lowering.runner import check_graph, run_passes
+from torch_tensorrt.spec.errors import FileFormatError, InputError
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
@@ -188,6 +190,22 @@ def test_bias_residual_and_relu_become_part_of_the_convolution() -> None:
     assert found["relu"] == found["add.Tensor"] == 0
     (branch,) = graph.graph.find_nodes(op="call_function", target=aten.convolution.default)
     assert branch.args[2] is None, "its bias is part of the sum's"
+    assert disagreement(graph, model, (x,)) < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_strides_that_were_never_true_do_not_keep_convolutions_apart(dtype: torch.dtype) -> None:
+    """On a GPU the strides that a graph is told of before batch norm is folded may be others than those after it."""
+    model, x = Residual().to(dtype), image(dtype).to(memory_format=LAST)
+    graph = lowered(model, (x,), with_only())
+    for node in graph.graph.find_nodes(op="call_function", target=aten.relu.default):
+        node.meta["val"] = node.meta["val"].contiguous()
+    run_passes(graph, chosen_passes(with_only("use_channels_last", "fuse_convolutions")), CompilationSettings())
+    found = operators(graph)
+    assert (found["cudnn_convolution_relu"], found["cudnn_convolution_add_relu"]) == (1, 2)
+    for node in graph.graph.nodes:
+        if "cudnn" in str(node.target):
+            assert node.meta["val"].is_contiguous(memory_format=LAST)
     assert disagreement(graph, model, (x,)) < 1e-2
 
 
@@ -472,6 +490,21 @@ def test_the_switch_for_measuring_is_put_back_by_the_last_to_leave(
             assert torch.backends.cudnn.benchmark is not deterministic
         assert torch.backends.cudnn.benchmark is not deterministic
     assert torch.backends.cudnn.benchmark is False
+
+
+@pytest.mark.parametrize("later", [{}, {"max_autotune": True}, {"coordinate_descent_tuning": True, "measured": True}])
+def test_how_an_engine_was_built_is_in_its_bytes_and_what_came_later_only_where_it_is_so(
+    later: dict[str, bool],
+) -> None:
+    choices = Choices(frozen=False, apart=True, refittable=False, tf32=True, **later)
+    data = Payload(b"package", b"program", {}, choices, ("contiguous",)).write()
+    assert read_payload(memoryview(data), 1).choices == choices
+    assert [name.encode() in data for name in ("max_autotune", "coordinate_descent_tuning", "measured")] == [
+        name in later for name in ("max_autotune", "coordinate_descent_tuning", "measured")
+    ]
+    if later:
+        with pytest.raises(FileFormatError, match="wrong fields"):
+            read_payload(memoryview(data.replace(b'"tf32":true', b'"tf33":true')), 1)
 
 
 def test_unknown_names_are_refused_and_the_known_ones_listed() -> None:

@@ -19,6 +19,7 @@ SHIFT = "the largest is taken off so that nothing overflows: any shift cancels o
 _ALPHA = frozenset(["LEAKY_RELU", "ELU", "SELU", "SOFTPLUS", "CLIP", "HARD_SIGMOID", "SCALED_TANH", "THRESHOLDED_RELU"])
 _BETA = frozenset(["SELU", "SOFTPLUS", "CLIP", "HARD_SIGMOID", "SCALED_TANH"])
 _EXPLICIT = (trt.PaddingMode.EXPLICIT_ROUND_DOWN, trt.PaddingMode.EXPLICIT_ROUND_UP)
+_KEEPS_ZERO = frozenset(["ABS", "NEG", "SQRT", "SIGN"])  # 0 for 0 alone
 _OFTEN = 3
 _ONE_BY_ONE = frozenset(["CONSTANT", "CAST", "UNARY", "ELEMENTWISE", "SELECT", "ACTIVATION", "IDENTITY"])
 _MODE_PARAMETERS = {"cubic_coeff": "CUBIC", "exclude_outside": "CUBIC", "nearest_rounding": "NEAREST"}
@@ -183,10 +184,17 @@ def _same_operation(m: Mutant) -> str:
 
 
 def _unary(m: Mutant) -> Iterator[str]:
+    if m.property == "op" and {m.native.op.name, m.new.name} <= _KEEPS_ZERO:
+        yield _only_zero_counts(m)
     others = {"EXP": torch.exp, "LOG": torch.log, "SQRT": torch.sqrt, "RECIP": torch.reciprocal}
     if m.property == "op" and m.native.op.name == "SIGN" and m.new.name in others:
         same = torch.equal(others[m.new.name](m.given(0)).sign(), m.given(0).sign())
         yield "of the product of signs only its own sign is looked at" if same else ""
+
+
+def _only_zero_counts(m: Mutant) -> str:
+    casts = [reader.kind == "CAST" and reader.native.to_type == trt.bool for reader in m.readers]
+    return "only whether it is 0 is looked at" if casts and all(casts) else ""
 
 
 def _is_shift(reduce: Layer) -> bool:
@@ -243,6 +251,20 @@ def _pool(m: Mutant) -> Iterator[str]:
         yield "there is no padding"
 
 
+def _shuffle(m: Mutant) -> Iterator[str]:
+    """A dimension of size 1 changes places before a pool whose windows have one place there."""
+    order = list(m.new) if m.property == "second_transpose" else []
+    moved = [place for place, axis in enumerate(order) if place != axis]
+    rank = m.made().dim()
+    pools = [reader.native for reader in m.readers if reader.kind == "POOLING"]
+    if moved == [1, 2] and len(pools) == len(m.readers) and 1 in m.made().shape[1:3] and rank - 2 > 1:
+        plain = all(
+            (pool.window_size_nd[0], pool.stride_nd[0], pool.pre_padding[0], pool.post_padding[0]) == (1, 1, 0, 0)
+            for pool in pools
+        )
+        yield "the pool behind it takes channels and rows one by one" if plain else ""
+
+
 def _reduce(m: Mutant) -> Iterator[str]:
     axes = axes_of(m.native.axes, m.given(0).dim())
     if m.property == "op" and all(m.given(0).shape[axis] == 1 for axis in axes):
@@ -261,10 +283,18 @@ def _resize(m: Mutant) -> Iterator[str]:
     mode, native = m.native.resize_mode.name, m.native
     if m.property in _MODE_PARAMETERS and mode != _MODE_PARAMETERS[m.property]:
         yield "this mode has no such parameter"
+    if m.property in {"cubic_coeff", "exclude_outside"} and _is_on_values(m):
+        yield "every place lies on a value: the others have no weight"
     if m.property == "selector_for_single_pixel" and 1 not in m.made().shape[2:]:
         yield "no size becomes 1"
     if m.property == "shape" and (len(m.layer.inputs) > 1 or len(native.scales)):
         yield "sizes come as a tensor, or scales"
+
+
+def _is_on_values(m: Mutant) -> bool:
+    pairs = [(size, out) for size, out in zip(m.given(0).shape, m.made().shape, strict=True) if size != out]
+    aligned = m.native.coordinate_transformation.name == "ALIGN_CORNERS"
+    return aligned and all(out > 1 and (size - 1) % (out - 1) == 0 for size, out in pairs)
 
 
 def _fill(m: Mutant) -> Iterator[str]:
@@ -319,8 +349,28 @@ def _constant(m: Mutant) -> Iterator[str]:
         ]
         if readers == {"SELECT"} and behind and set(behind) <= {"MIN", "MAX"}:
             yield "it stands for no index, beyond all of them, and the least or the largest is taken"
+    if m.property == "weights" and _is_beside_infinity(m):
+        yield "it is taken off, and put on again, where the largest is infinite: any number is"
     if m.property == "weights" and _is_taken_off(m):
         yield "what groups are counted from, which is taken off again"
+
+
+def _is_beside_infinity(m: Mutant) -> bool:
+    """Whether the constant stands for a largest value that is infinite, in a Select: |largest| == inf."""
+    layers, name = m.readers, m.layer.outputs[0]
+    while len(layers) == 1 and layers[0].kind == "SHUFFLE":
+        name, layers = layers[0].outputs[0], _behind(m, layers[0])
+    if len(layers) != 1 or layers[0].kind != "SELECT" or layers[0].inputs[1] != name:
+        return False
+    sources = [next((s for s in m.layers if given in s.outputs), None) for given in layers[0].inputs[::2]]
+    compare, largest = sources
+    if compare is None or largest is None or compare.kind != "ELEMENTWISE" or not _is_shift_layer(largest):
+        return False
+    return compare.native.op.name == "EQUAL" and bool(m.values[str(compare.inputs[1])].isinf().all())
+
+
+def _is_shift_layer(layer: Layer) -> bool:
+    return layer.kind == "REDUCE" and _is_shift(layer)
 
 
 def _is_taken_off(m: Mutant) -> bool:
@@ -346,6 +396,7 @@ REASONS: dict[str, Callable[[Mutant], Iterator[str]]] = {
     "REDUCE": _reduce,
     "RESIZE": _resize,
     "SCATTER": _tuples,
+    "SHUFFLE": _shuffle,
     "TOPK": _topk,
     "UNARY": _unary,
 }

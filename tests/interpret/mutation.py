@@ -55,11 +55,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Probe:
-    """Other inputs, what PyTorch makes of them, and the difference that may be there beside the relative one."""
+    """Other inputs, what PyTorch makes of them, and how much a value may differ, relatively and else."""
 
     inputs: Sequence[Tensor]
     wanted: Sequence[Tensor]
-    smallest: float
+    near: float
+    least: float
 
 
 class Mutants:
@@ -88,10 +89,10 @@ class Mutants:
         """Other inputs, if the network, as it was, agrees with PyTorch for them: they may be outside of what it is for."""
         try:
             wanted = self._expect(inputs)
-            for smallest in (1e-30, TOLERANCE / 10):
-                probe = Probe(inputs, wanted, smallest)
-                if not self.apart(self.original, probe):
-                    return probe
+            for near, least in ((TOLERANCE / 10, 1e-30), (TOLERANCE, 1e-30), (TOLERANCE, TOLERANCE / 10)):
+                # A tenth of what a mutant may differ by, where that is little: the order of a sum is no difference.
+                if not self.apart(self.original, Probe(inputs, wanted, near / 10 if near < TOLERANCE else near, least)):
+                    return Probe(inputs, wanted, near, least)
         except (AssertionError, RuntimeError, IndexError, ValueError):
             return None
         return None
@@ -105,7 +106,7 @@ class Mutants:
         given = Interpreter(definition.net.network).run_all(*(probe.inputs if probe else self.inputs))
         for ours, theirs in zip(given, probe.wanted if probe else self.wanted, strict=True):
             # Other inputs may hold values of very different sizes: each of them counts.
-            if told := _apart(ours, theirs) or (_apart_in_one(ours, theirs, probe.smallest) if probe else ""):
+            if told := _apart(ours, theirs) or (_apart_in_one(ours, theirs, probe) if probe else ""):
                 return told
         return ""
 
@@ -256,8 +257,8 @@ def _apart(ours: Tensor, theirs: Tensor) -> str:
     return "" if error <= TOLERANCE else f"relative error {error:.1e}"
 
 
-def _apart_in_one(ours: Tensor, theirs: Tensor, smallest: float) -> str:
-    same = torch.isclose(ours.double(), theirs.double(), rtol=TOLERANCE, atol=smallest, equal_nan=True)
+def _apart_in_one(ours: Tensor, theirs: Tensor, probe: Probe) -> str:
+    same = torch.isclose(ours.double(), theirs.double(), rtol=probe.near, atol=probe.least, equal_nan=True)
     return "" if bool(same.all()) else "a value is another"
 
 

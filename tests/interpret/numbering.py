@@ -56,6 +56,7 @@ class _Numbering:
         self.describe = facts.describe
         self.fixed: set[str] = set()
         self.numbers: dict[str, Tensor] = {}
+        self.others: dict[str, Tensor] = {}  # of whole numbers not below 0: whether each is another than 0
 
     def of(self, name: str) -> Tensor:
         """A tensor's numbers; of an input, its name and the places in it."""
@@ -73,6 +74,8 @@ class _Numbering:
                 continue
             made = _with_known(self._of_layer(layer, place), self.ranges[name], self.values[name])
             self.numbers[name] = made
+            if (other := self._is_other(layer)) is not None:
+                self.others[name] = _with_known(other, self.ranges[name], self.values[name])
 
     def _of_layer(self, layer: Layer, place: int) -> Tensor:
         made = None
@@ -107,9 +110,10 @@ class _Numbering:
         names, op = [str(name) for name in layer.inputs], layer.native.op.name
         if op == "LESS":
             names, op = names[::-1], "GREATER"
+        numbers = [self.of(name) for name in names]
         if op == "GREATER":
-            names = [self._signed(name, other) for name, other in (names, names[::-1])]
-        first, second = torch.broadcast_tensors(*(self.of(name) for name in names))
+            numbers = [self._signed(name, other) for name, other in (names, names[::-1])]
+        first, second = torch.broadcast_tensors(*numbers)
         seed = _seed(f"{op} {self.values[names[0]].dtype}")
         if op not in _COMMUTES:
             return _mix(first * _FIRST + _mix(second) + seed)
@@ -123,14 +127,28 @@ class _Numbering:
         idle = _of_value(torch.tensor(nothing))
         return torch.where(first == idle, second, torch.where(second == idle, first, made))
 
-    def _signed(self, name: str, other: str) -> str:
-        """Of 1 / x beside 0, with a whole number x: x, which has the same sign (and isn't -0)."""
+    def _signed(self, name: str, other: str) -> Tensor:
+        """Of 1 / x beside 0, with a whole number x: x, which has the same sign (and isn't -0). Of what is summed up or the largest
+        of numbers not below 0: whether there is any other than 0.
+        """
         source = next((layer for layer in self.layers if name in layer.outputs), None)
         against = self.ranges[other]
-        if source is None or source.kind != "UNARY" or source.native.op.name != "RECIP" or bool(against.high.any()):
-            return name
-        given = str(source.inputs[0])
-        return given if self.ranges[given].whole and bool(against.known.all()) else name
+        if source is None or not bool((against.known & (against.low == 0)).all()):
+            return self.of(name)
+        given = str(source.inputs[0]) if source.inputs else ""
+        if source.kind == "UNARY" and source.native.op.name == "RECIP" and self.ranges[given].whole:
+            return self.of(given)
+        return self.others.get(name, self.of(name))
+
+    def _is_other(self, layer: Layer) -> Tensor | None:
+        """Of a sum or the largest of whole numbers not below 0, and of what is moved of them: whether any is another than 0."""
+        given = str(layer.inputs[0]) if layer.inputs else ""
+        if layer.kind in _MOVES and given in self.others:
+            return self._moved(layer, self.others[given])
+        told = self.ranges.get(given)
+        if layer.kind != "REDUCE" or layer.native.op.name not in {"SUM", "MAX"} or told is None or not told.whole:
+            return None
+        return self._reduced(layer, "ANY") if bool((told.low >= 0).all()) else None
 
     def _selected(self, layer: Layer) -> Tensor:
         numbers = [self.of(str(layer.inputs[0])), self._branch(layer, 1), self._branch(layer, 2)]
@@ -146,7 +164,7 @@ class _Numbering:
         told = narrow(self.layers, str(layer.inputs[0]), place == 1, self.ranges)
         if not told or name in self.fixed:
             return self.of(name)
-        ranges = find_ranges(self.layers, self.values, self.least, told)
+        ranges = find_ranges(self.layers, self.values, self.least, (told, self.ranges))
         return _with_known(self.of(name), ranges[name], self.values[name])
 
     def _multiplied(self, layer: Layer) -> Tensor | None:
@@ -162,9 +180,9 @@ class _Numbering:
         made = made.squeeze(-1) if ways[1] == "VECTOR" else made
         return made.squeeze(-1 if ways[1] == "VECTOR" else -2) if ways[0] == "VECTOR" else made
 
-    def _reduced(self, layer: Layer) -> Tensor:
+    def _reduced(self, layer: Layer, called: str = "") -> Tensor:
         """Of as many values as there are, in any order. One value is what it was."""
-        numbers, op = self.of(str(layer.inputs[0])), layer.native.op.name
+        numbers, op = self.of(str(layer.inputs[0])), called or layer.native.op.name
         axes = axes_of(layer.native.axes, numbers.dim())
         counts = [numbers.shape[axis] for axis in axes if numbers.shape[axis] != 1]
         if not counts:
@@ -172,7 +190,7 @@ class _Numbering:
         mixed = _mix(numbers).sum(axes, keepdim=layer.native.keep_dims)
         return _mix(mixed + _seed(f"REDUCE {op} {counts} {self.values[str(layer.inputs[0])].dtype}"))
 
-    def _moved(self, layer: Layer) -> Tensor | None:
+    def _moved(self, layer: Layer, first: Tensor | None = None) -> Tensor | None:
         """Where each element comes from, when the indices are known, or are those of a vector."""
         if layer.kind == "GATHER" and layer.native.mode.name != "ND":
             data, index = (self.of(str(name)) for name in layer.inputs)
@@ -186,7 +204,7 @@ class _Numbering:
             if name is None:
                 given.append(None)
             elif place in numbers or place == fill:
-                given.append(self.of(name))
+                given.append(first if first is not None and place == 0 else self.of(name))
             elif name in self.fixed:
                 given.append(self.values[name])
             else:

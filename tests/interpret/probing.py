@@ -14,6 +14,7 @@ _PLAIN = (-1.0, -0.0, 0.0, 0.5, 1.0, 2.0)
 _SPECIAL = (0.0, -0.0, -1.5, 3.0, 25.0, -25.0, math.inf, -math.inf, math.nan, 1e-30, -1e-30)
 _LOWEST = -40  # where the search for the least index begins
 _COMBINATIONS = 60  # of changes of several tensors, at random
+_SMALL = 0.01  # a bound that only as small values tell
 _FILLS = 24  # inputs that a pool of values is spread over, at most
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 Change = Callable[[Tensor], Tensor]
@@ -108,6 +109,8 @@ def _near(bounds: Sequence[float], inputs: Sequence[Tensor], random: torch.Gener
             bound - 1e-6,
             bound * 2,
         ]
+    for small in {abs(bound) for bound in bounds if 0 < abs(bound) < _SMALL}:
+        yield lambda tensor, small=small: tensor * small if tensor.is_floating_point() else tensor  # type: ignore[misc]
     values = torch.tensor(list(dict.fromkeys(pool)), dtype=torch.float64)
     values = values[torch.randperm(values.numel(), generator=random)]
     smallest = min((tensor.numel() for tensor in inputs if tensor.dtype != torch.bool), default=1)
@@ -132,6 +135,8 @@ def _changes(random: torch.Generator) -> Iterator[Change]:
         yield lambda tensor, change=change: change(_shuffled(tensor, random))  # type: ignore[misc]
     for value in (math.inf, -math.inf, math.nan, 0.0, -0.0):
         yield lambda tensor, value=value: _scattered(_shuffled(tensor, random), value)  # type: ignore[misc]
+        yield lambda tensor, value=value: _first_rows(_shuffled(tensor, random), value)  # type: ignore[misc]
+        yield lambda tensor, value=value: _filled_with(tensor, value)  # type: ignore[misc]
     yield from (_sorted, _backwards, _all_equal, _in_turn, _fine, _coarse, _large, _negative_index)
     yield lambda tensor: _within(tensor, random)
     for low, high in ((-1, 2), (-9, 10), (1, 2000), (-(2**40), 2**40)):
@@ -178,6 +183,23 @@ def _scattered(values: Tensor, special: float) -> Tensor:
     flat = values.flatten().clone()
     flat[min(1, values.numel() - 1) :: 3] = special
     return flat.reshape(values.shape)
+
+
+def _first_rows(values: Tensor, special: float) -> Tensor:
+    """The same value all along each axis, once."""
+    if not values.is_floating_point() or values.dim() == 0:
+        return values
+    made = values.clone()
+    for axis, size in enumerate(values.shape):
+        if size > 0:
+            first: list[int | slice] = [0] * values.dim()
+            first[axis] = slice(None)
+            made[tuple(first)] = special
+    return made
+
+
+def _filled_with(values: Tensor, special: float) -> Tensor:
+    return torch.full_like(values, special) if values.is_floating_point() else values
 
 
 def _sorted(values: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ _LEAST_OF = {"ABS": 0.0, "EXP": 0.0, "SQRT": 0.0, "SIGN": -1.0, "SIN": -1.0, "CO
 _MOST_OF = {"SIGN": 1.0, "SIN": 1.0, "COS": 1.0, "TANH": 1.0, "ERF": 1.0}
 _RISES = frozenset(["SQRT", "CEIL", "FLOOR", "ROUND", "SIGN"])  # in order, and exactly: bounds become bounds
 _TELLS = frozenset(["ISNAN", "ISINF"])
+_FILL_OF_SLICE = 3  # among its inputs but the first
+_ONE_BY_ONE = frozenset(["ELEMENTWISE", "UNARY", "CAST", "SELECT", "ACTIVATION", "IDENTITY"])
 _MOVES = frozenset(["SHUFFLE", "SQUEEZE", "UNSQUEEZE", "IDENTITY", "SLICE", "GATHER"])
 
 
@@ -64,17 +66,21 @@ def find_ranges(
     layers: Sequence[Layer],
     values: Mapping[str, Tensor],
     least: Mapping[str, int | None],
-    told: Mapping[str, Range] | None = None,
+    told: tuple[Mapping[str, Range], Mapping[str, Range]] | None = None,
 ) -> dict[str, Range]:
     """Of every tensor, by name. values: one run of the network, for the shapes, dtypes and all that is constant.
 
-    least: of a network input, the least whole number that it may hold. told: what else is known of some tensors.
+    least: of a network input, the least whole number that it may hold. told: what else is known of each element of some tensors
+    where a condition holds for it, and the ranges without that: it says nothing of layers that look at several elements.
     """
     found: dict[str, Range] = {}
+    more, before = told or ({}, {})
+    narrowed = set(more)
     for name, bound in least.items():
         found[name] = anything(values[name])
         if bound is not None:
             found[name] = replace(found[name], low=torch.full_like(found[name].low, float(bound)))
+        found[name] = more.get(name, found[name])
     fixed: set[str] = set()
     for layer in layers:
         given = [name for name in layer.inputs if name]
@@ -90,8 +96,12 @@ def find_ranges(
         if len(layer.outputs) == 1 and layer.loop is None and layer.conditional is None:
             made = _of_layer(layer, [found[name] if name else None for name in layer.inputs], values)
             found[layer.outputs[0]] = _meet(made, found[layer.outputs[0]], values[layer.outputs[0]])
-        if told and layer.outputs[0] in told:
-            found[layer.outputs[0]] = told[layer.outputs[0]]
+        if narrowed & set(given):
+            if layer.kind in _ONE_BY_ONE:
+                narrowed.update(layer.outputs)
+            else:
+                found |= {name: before[name] for name in layer.outputs}
+        found |= {name: more[name] for name in layer.outputs if name in more}
     return found
 
 
@@ -162,9 +172,10 @@ def _of_layer(layer: Layer, given: Sequence[Range | None], values: Mapping[str, 
     others = layer.inputs[1:]
     if layer.kind in _MOVES and all(part is None or bool(part.known.all()) for part in given[1:]):
         told = [values[name] if name else None for name in others]
-        if layer.kind == "SLICE" and layer.native.mode.name == "FILL":
-            return None
-        return _by_parts(lambda part: RUNS[layer.kind](layer, part, *told), present[0])
+        made = _by_parts(lambda part: RUNS[layer.kind](layer, part, *told), present[0])
+        if layer.kind == "SLICE" and len(told) > _FILL_OF_SLICE:  # what it is filled with isn't NaN
+            told[_FILL_OF_SLICE] = None
+        return replace(made, nan=RUNS[layer.kind](layer, present[0].nan.double(), *told) > 0)
     return None
 
 

@@ -20,9 +20,20 @@ def judged(function: object, inputs: list[torch.Tensor], what: str) -> list[Find
     return [mutants.judge(m) for m in mutants.mutations if f"{m.kind}.{m.property}" == what]
 
 
+def _seven_times_nothing(x: torch.Tensor) -> torch.Tensor:
+    y = x.float()
+    return torch.where(y.abs() > 0.5, y, y * 7)
+
+
+def _sum_where_none_is_small(x: torch.Tensor) -> torch.Tensor:
+    return torch.where(x.float().abs() > 0.5, 0.0, (x.float() + 1).sum(1, keepdim=True))
+
+
 ALIKE = (
     ("a sum in another order", lambda x, y: x + y, [X, Y], "ELEMENTWISE.inputs"),
     ("sizes that are named anyway", lambda x: x.reshape(3, 2) + 1, [X], "SHUFFLE.zero_is_placeholder"),
+    ("whether any is there", lambda x: (x > 0).sum(1) > 0, [WHOLE], "REDUCE.op"),
+    ("a branch of zeros alone", _seven_times_nothing, [WHOLE], "CONSTANT.weights"),
     ("a comparison that bounds decide", lambda x: x.float().abs() < -1, [WHOLE], "UNARY.op"),
     ("places that are known", lambda x: x[[0, 1], [1, 2]], [X], "GATHER.mode"),
     ("a number that no index is below", lambda x, i: x.index_copy(1, i, x[:, :2]), [X, PLACE], "CONSTANT.weights"),
@@ -42,6 +53,7 @@ OTHERWISE = (
     ("another bound", lambda x: x.clamp(-1, 1), [X * 0.1], "CONSTANT.weights"),
     ("another branch of a Select", lambda x: torch.where(x.isnan(), 7.0, x), [X], "CONSTANT.weights"),
     ("a tie", lambda x: x.gt(0.123), [X], "ELEMENTWISE.op"),
+    ("a branch that looks at other elements", _sum_where_none_is_small, [WHOLE], "CONSTANT.weights"),
     ("a zero's sign", torch.atan2, [X, Y], "UNARY.op"),
 )
 

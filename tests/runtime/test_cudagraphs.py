@@ -536,6 +536,18 @@ def test_a_module_with_hooks_runs_them_without_a_graph(
     assert steps(devices[0], "replay") == 1
 
 
+@pytest.mark.usefixtures("on_gpu")
+def test_a_module_with_hooks_is_not_captured_by_the_mode_either(
+    devices: list[FakeDevice], caplog: pytest.LogCaptureFixture
+) -> None:
+    module, seen = compiled(), []
+    module.register_forward_hook(lambda *_: seen.append(1))
+    runtime.set_cudagraphs_mode(CudaGraphsMode.WHOLE_GRAPH_CUDAGRAPHS)
+    check(module)
+    assert (seen, devices) == ([1], [])
+    assert "hooks" in caplog.text
+
+
 def test_a_model_on_the_cpu_runs_as_ever_and_a_warning_says_so_once(
     devices: list[FakeDevice], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -87,6 +87,9 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "autocast_max_depth_of_reduction": None,
         "autocast_calibration_dataloader": None,
         "cpu_memory_budget": None,
+        "disabled_passes": frozenset(),
+        "engine_options": (),
+        "max_tuning_seconds": 300.0,
     }
     assert {name: getattr(settings, name) for name in expected} == expected
     flags = OPTIONS.keys() - expected.keys()
@@ -257,6 +260,9 @@ def test_an_option_that_is_not_here_is_taken_at_its_default_and_refused_otherwis
 
 
 OTHER_VALUES: dict[str, Any] = {
+    "disabled_passes": {"a_pass"},
+    "engine_options": {"num_threads": 1},
+    "max_tuning_seconds": 10.0,
     "engine": "eager",
     "device": "cpu",
     "enabled_precisions": torch.half,
@@ -300,6 +306,7 @@ def test_only_what_steers_the_pipeline_leaves_the_engine_as_it_is() -> None:
         ),
         *("pass_through_build_failures", "use_python_runtime", "use_fast_partitioner", "assume_dynamic_shape_support"),
         *("enable_experimental_decompositions", "timing_cache_path", "lazy_engine_init", "offload_module_to_cpu"),
+        "max_tuning_seconds",
         *(
             "cache_built_engines",
             "reuse_cached_engines",

@@ -20,11 +20,17 @@ BACKEND = engines.backend("onnxruntime")
 pytestmark = pytest.mark.skipif(not BACKEND.available(torch.device("cpu")), reason="no onnxruntime or onnxscript here")
 
 
+WRONG = dict.fromkeys(
+    ("sign of special values", "gelu of special values"), "ONNX's definition differs for NaN or infinity"
+)
+
+
 def _rows() -> Iterator[object]:
     for place, case in enumerate(CASES):
-        yield pytest.param(
-            case, id=case.name, marks=[pytest.mark.slow] if place % 49 else []
-        )  # exporting takes a second
+        marks = [pytest.mark.slow] if place % 49 else []  # exporting takes a second
+        if case.name in WRONG:
+            marks.append(pytest.mark.xfail(strict=True, reason=WRONG[case.name]))
+        yield pytest.param(case, id=case.name, marks=marks)
 
 
 @pytest.mark.parametrize("case", _rows())

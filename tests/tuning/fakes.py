@@ -28,6 +28,9 @@ class Clock:
 
     monotonic = perf_counter
 
+    def sleep(self, seconds: float) -> None:
+        """Takes no time."""
+
 
 class FakeEngine(Engine):
     """Runs `inner`, takes `seconds`, and adds `wrong` to what comes out."""

@@ -78,18 +78,50 @@ def test_the_median_is_taken_and_one_slow_run_in_some_is_forgotten(clock: Clock)
     assert measuring.measure([run], torch.device("cpu")) == [pytest.approx(2.0)]
 
 
+@pytest.mark.parametrize("seconds", [0.0001, 0.019, 0.021, 0.05, 0.08, 1.0])
+def test_functions_of_any_speed_are_measured(clock: Clock, seconds: float) -> None:
+    assert measuring.measure([_taking(clock, seconds)], torch.device("cpu")) == [pytest.approx(seconds * 1000)]
+
+
 def test_a_slow_function_is_run_a_few_times_only(clock: Clock) -> None:
     assert measuring.measure([_taking(clock, 5.0)], torch.device("cpu")) == [pytest.approx(5000)]
     assert clock.now < 60
 
 
-def test_times_are_compared_with_those_of_the_same_minutes(clock: Clock) -> None:
-    """A machine that has become twice as slow meanwhile makes no newcomer slower than it is."""
-    race = measuring.Race(torch.device("cpu"))
-    pace = [1.0]
-    runs = [lambda share=share: setattr(clock, "now", clock.now + share * pace[0]) for share in (0.004, 0.003, 0.0035)]
-    assert race.enter(runs[0]) == (pytest.approx(4.0), True)
-    pace[0] = 2.0
-    assert race.enter(runs[1]) == (pytest.approx(3.0), True)
-    pace[0] = 0.5
-    assert race.enter(runs[2]) == (pytest.approx(3.5), False)
+class Paced:
+    """Functions on a machine whose pace changes: `pace` says how much longer everything takes at a moment."""
+
+    def __init__(self, clock: Clock, pace: Callable[[float], float]) -> None:
+        self.clock, self.pace = clock, pace
+
+    def taking(self, seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            self.clock.now += seconds * self.pace(self.clock.now)
+
+        return run
+
+
+def test_a_newcomer_wins_by_more_than_two_percent(clock: Clock) -> None:
+    race, steady = measuring.Race(torch.device("cpu")), Paced(clock, lambda now: 1.0)
+    assert race.enter(steady.taking(0.004)) == (pytest.approx(4.0), True)
+    assert race.enter(steady.taking(0.00395)) == (pytest.approx(3.95), False)
+    assert race.enter(steady.taking(0.0039)) == (pytest.approx(3.9), True)
+    assert race.enter(steady.taking(0.0039)) == (pytest.approx(3.9), False)
+
+
+def test_a_disturbance_makes_nobody_the_winner_and_is_waited_for(clock: Clock) -> None:
+    busy_until = [0.0]
+    race, paced = measuring.Race(torch.device("cpu")), Paced(clock, lambda now: 9.0 if now < busy_until[0] else 1.0)
+    race.enter(paced.taking(0.004))
+    busy_until[0] = clock.now + 0.5
+    assert race.enter(paced.taking(0.005)) == (pytest.approx(5.0), False)
+    busy_until[0] = clock.now + 0.5
+    assert race.enter(paced.taking(0.003)) == (pytest.approx(3.0), True)
+
+
+def test_on_a_machine_that_stays_busy_the_earlier_one_is_kept(clock: Clock) -> None:
+    started = [float("inf")]
+    race, paced = measuring.Race(torch.device("cpu")), Paced(clock, lambda now: 9.0 if now > started[0] else 1.0)
+    race.enter(paced.taking(0.004))
+    started[0] = clock.now
+    assert race.enter(paced.taking(0.003)) == (pytest.approx(27.0), False)

@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 from torch_tensorrt.archives.screening import screen_archive
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.errors import FileFormatError, InputError
+from torch_tensorrt.spec.quantized import NAMESPACE, register_quantized_operators
 
 _MAPPED = 64 * 1024  # bytes: smaller tensors are copied
 _MODEL = "model"  # the name that torch.export.save gives
@@ -39,6 +40,7 @@ def read_program(file: BinaryIO, name: str, extra_files: dict[str, object] | Non
     try:
         with zipfile.ZipFile(file) as archive:
             screen_archive(archive, size)
+            quantized = _names(archive, NAMESPACE.encode())
     except FileFormatError as error:
         raise FileFormatError(f"{name}: {error}") from error
     except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError) as error:  # RuntimeError: encrypted
@@ -46,6 +48,8 @@ def read_program(file: BinaryIO, name: str, extra_files: dict[str, object] | Non
     file.seek(0)
     try:
         with _reading, quiet_torch():
+            if quantized:
+                register_quantized_operators()
             return _read(file, extra_files)
     except Exception as error:
         unknown = _UNKNOWN_CLASS.search(str(error))
@@ -56,6 +60,11 @@ def read_program(file: BinaryIO, name: str, extra_files: dict[str, object] | Non
                 f"module that defines it before loading: import {module or unknown[1]}"
             ) from error
         raise FileFormatError(f"{name} can't be read as a saved program: {type(error).__name__}: {error}") from error
+
+
+def _names(archive: zipfile.ZipFile, word: bytes) -> bool:
+    """Whether a graph in it mentions `word`."""
+    return any(word in archive.read(name) for name in archive.namelist() if name.endswith(".json"))
 
 
 def _read(file: BinaryIO, extra_files: dict[str, object] | None) -> ExportedProgram:

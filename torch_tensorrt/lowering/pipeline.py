@@ -23,6 +23,7 @@ from torch_tensorrt.lowering.passes.remove_no_ops import remove_no_ops
 from torch_tensorrt.lowering.passes.repair_aliases import repair_aliases
 from torch_tensorrt.lowering.passes.restore_strides import restore_strides
 from torch_tensorrt.lowering.passes.truncate_double import truncate_double
+from torch_tensorrt.lowering.passes.unify_quantization import kept_quantization, unify_quantization
 from torch_tensorrt.lowering.runner import check_graph, run_passes
 from torch_tensorrt.spec.settings import CompilationSettings
 
@@ -31,6 +32,7 @@ SHARED: Sequence[LoweringPass] = (
     remove_assertions,
     truncate_double,  # before folding, so that constants are folded in the dtype they are used in
     remove_no_ops,
+    unify_quantization,  # before folding, which would make floats of quantized weights
     fold_batch_norm,  # before fold_constants, which would turn its parameters into new constants
     fold_constants,
 )
@@ -52,7 +54,8 @@ def decompose(program: ExportedProgram, backend: EngineBackend, settings: Compil
 
     What the backend wants whole stays whole, and so does what `torch_executed_ops` lists: in parts it would not be found again.
     """
-    table = decomposition_table(backend.keep_whole(settings) | operators_named(settings.torch_executed_ops))
+    named = operators_named(settings.torch_executed_ops)
+    table = decomposition_table(backend.keep_whole(settings) | named | kept_quantization(program.graph))
     graph_module = decompose_nodes(program, table)
     if graph_module is None:
         whole = program.run_decompositions(table).module(check_guards=False)

@@ -81,7 +81,8 @@ def direct_function(
     name = f"<compiled graph {next(_numbers)}>"
     exec(compile(code.src, name, "exec"), scope)
     function = scope["forward"]
-    linecache.cache[name] = (len(code.src), None, code.src.splitlines(keepends=True), name)  # tracebacks show the operation
+    # So that tracebacks, and errors of captures, show the operation.
+    linecache.cache[name] = (len(code.src), None, code.src.splitlines(keepends=True), name)
     weakref.finalize(function, linecache.cache.pop, name, None)
     return lambda inputs: function(module, *inputs)
 

@@ -15,6 +15,7 @@ from torch.fx.graph import PythonCode
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from torch_tensorrt.contracts.partition import Partition, Plan
+from torch_tensorrt.observe.log import warn_once
 from torch_tensorrt.runtime.calling import Door, is_traced
 from torch_tensorrt.runtime.cudagraphs import mode
 from torch_tensorrt.runtime.cudagraphs.whole import WholeCalls
@@ -82,6 +83,8 @@ class CompiledModule(fx.GraphModule):
         own = self.__dict__
         short_way = own.get("_short_way")
         if short_way is None or own["_forward_hooks"] or own["_forward_pre_hooks"] or is_traced():
+            if mode.whole and not is_traced():
+                warn_once("CUDA graphs with hooks", "A compiled module with hooks runs without CUDA graphs.")
             return torch.nn.Module.__call__(self, *args, **kwargs)
         return short_way(args, kwargs)
 

@@ -22,6 +22,7 @@ from torch_tensorrt.engines.inductor.knobs import read_knobs, variants
 from torch_tensorrt.engines.inductor.passes import chosen_passes
 from torch_tensorrt.engines.inductor.payload import Payload, read_payload
 from torch_tensorrt.engines.inductor.programs import device_of, give_examples, input_formats, lift, write_program
+from torch_tensorrt.graphs.quantized import kind_of
 from torch_tensorrt.observe.progress import progress
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.assumptions import has_extreme_size, varying_sizes
@@ -154,7 +155,9 @@ def _choices(partition: Partition, settings: CompilationSettings) -> sdk.Choices
     """
     nodes = partition.module.graph.nodes
     packed = any(
-        node.target is aten.convolution.default or (node.target in _PRODUCTS and node.meta["val"].dtype in _HALF)
+        node.target is aten.convolution.default
+        or kind_of(node).startswith("dequantize")  # frozen only, such weights meet kernels for int8
+        or (node.target in _PRODUCTS and node.meta["val"].dtype in _HALF)
         for node in nodes
     )
     knobs, device = read_knobs(settings), device_of(partition).type

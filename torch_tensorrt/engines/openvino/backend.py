@@ -17,6 +17,7 @@ from torch_tensorrt.engines.openvino import operators, sdk
 from torch_tensorrt.engines.openvino.engine import OpenVINOEngine
 from torch_tensorrt.engines.openvino.hazards import crashes_with_snippets
 from torch_tensorrt.engines.openvino.knobs import properties, variants
+from torch_tensorrt.engines.openvino.packing import pack_four_bits
 from torch_tensorrt.engines.openvino.payload import Payload, read_payload, write_payload
 from torch_tensorrt.engines.openvino.raw import START, read_raw
 from torch_tensorrt.engines.openvino.refittable import Recipe, RefittableEngine, recipe_from, safe_xml
@@ -104,6 +105,7 @@ class OpenVINOBackend(EngineBackend):
                     wiring = Wiring(tuple(placeholders.index(name) for name in names), outputs)
                     return RefittableEngine(spec, Recipe(representation, wiring, precision, snippets, knobs))
                 model = sdk.convert(module, partition.inputs, dtypes)
+                pack_four_bits(model)
                 steps.advance("converted")
                 compiled = sdk.compile_model(model, options)
                 steps.advance("compiled")

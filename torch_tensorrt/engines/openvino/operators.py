@@ -9,7 +9,8 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 
-from torch_tensorrt.engines.openvino import checks
+from torch_tensorrt.engines.openvino import checks, quantized
+from torch_tensorrt.graphs.quantized import kind_of
 
 Check: TypeAlias = "Callable[[fx.Node], str]"  # why this node can't go to OpenVINO, or ""
 
@@ -148,6 +149,8 @@ def refusal(node: fx.Node) -> str:
         return f"the result of {operator} depends on the data in its size, or is a number"
     if torch.Tag.nondeterministic_seeded in operator.tags and operator not in _TABLE:
         return f"{operator} is random, and OpenVINO's random numbers are not PyTorch's"
+    if kind_of(node):
+        return quantized.refusal(node)
     if operator not in _TABLE:
         return f"OpenVINO's PyTorch frontend has no tested rule for {operator}"
     return _TABLE[operator](node)

@@ -10,12 +10,15 @@ from torch import fx
 from torch._ops import OpOverload
 from torch.fx.node import Argument
 
+from torch_tensorrt.engines.openvino import quantized
+from torch_tensorrt.graphs.quantized import kind_of
+
 aten = torch.ops.aten
 
 
 def rewrite_for_frontend(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[int, ...]]:
     """A copy of `module` (weights shared) that returns each tensor once, and where each output of `module` is now."""
-    graph = fx.Graph()
+    graph = fx.Graph(module)  # whose constants some rewrites look at
     results = graph.graph_copy(module.graph, {})
     assert isinstance(results, (tuple, list))
     graph.output(tuple(results))
@@ -26,7 +29,7 @@ def rewrite_for_frontend(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[
         if isinstance(node.target, OpOverload):
             _place_arguments(node, node.target)
             with graph.inserting_before(node):
-                _REWRITES.get(node.target, _leave)(node)
+                (quantized.REWRITES.get(kind_of(node)) or _REWRITES.get(node.target, _leave))(node)
     results = graph.output_node().args[0]
     assert isinstance(results, tuple)
     results = tuple(_without_copies(result) for result in results)  # the frontend can't return a tensor and its copy

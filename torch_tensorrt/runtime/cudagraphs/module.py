@@ -34,6 +34,7 @@ class CudaGraphsTorchTensorRTModule(nn.Module):
             )
         self.compiled_module = compiled_module
         self._loaded = None if isinstance(compiled_module, CompiledModule) else LoadedCalls(compiled_module)
+        self._known = (compiled_module,)  # past nn.Module's way of finding submodules, which takes longer
         self._closed = False
         calls = self._graphs.calls
         if not calls.contents.on_gpu:
@@ -46,10 +47,11 @@ class CudaGraphsTorchTensorRTModule(nn.Module):
     @property
     def _graphs(self) -> WholeCalls | LoadedCalls:
         """Of the module as it is now: refitting exchanges them."""
+        compiled = self._known[0]
         if self._loaded is not None:
             return self._loaded
-        assert isinstance(self.compiled_module, CompiledModule)
-        return self.compiled_module.whole_calls()
+        assert isinstance(compiled, CompiledModule)
+        return compiled.whole_calls()
 
     @property
     def options(self) -> Options:
@@ -58,7 +60,7 @@ class CudaGraphsTorchTensorRTModule(nn.Module):
 
     def forward(self, *args: object, **kwargs: object) -> object:
         """What the compiled module gives. Raises what it raises, and UnsupportedError for what can't be captured."""
-        compiled = self.compiled_module
+        compiled = self._known[0]
         if self._closed or is_traced():
             return compiled(*args, **kwargs)
         if self._loaded is None and (compiled._forward_hooks or compiled._forward_pre_hooks):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch_tensorrt.contracts.passes import LoweringPass
 from torch_tensorrt.engines.inductor.passes.arrange_depthwise import arrange_depthwise
 from torch_tensorrt.engines.inductor.passes.choose_attention import choose_attention
+from torch_tensorrt.engines.inductor.passes.expand_gelu import expand_gelu
 from torch_tensorrt.engines.inductor.passes.fuse_attention import fuse_attention
 from torch_tensorrt.engines.inductor.passes.fuse_convolutions import fuse_convolutions
 from torch_tensorrt.engines.inductor.passes.fuse_linear_activation import fuse_linear_activation
@@ -27,6 +28,7 @@ PASSES: Sequence[LoweringPass] = (
     recognise_gelu,
     quantize_linears,  # before fuse_linear_activation, which takes its layers; does nothing unless float8 is enabled
     fuse_linear_activation,
+    expand_gelu,  # after fuse_linear_activation and recognise_gelu, which make and take GELUs
     choose_attention,  # after simplify_attention_masks and merge_linears, which decide masks and layouts
     multiply_pointwise,
     widen_inputs,  # before use_channels_last, whose copy of the input pads it too

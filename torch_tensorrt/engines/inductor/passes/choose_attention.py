@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from torch_tensorrt.contracts.passes import lowering_pass
 from torch_tensorrt.engines.inductor.passes.attention_kernels import (
-    EFFICIENT,
     KERNELS,
     arguments_for,
     candidates,

@@ -9,6 +9,7 @@ from torch_tensorrt.contracts.passes import lowering_pass
 from torch_tensorrt.engines.inductor.fakes import register_fakes
 from torch_tensorrt.engines.inductor.passes.gate import HALF, on_gpu
 from torch_tensorrt.engines.inductor.passes.probing import works
+from torch_tensorrt.engines.inductor.passes.propagating import Propagation, can_propagate
 from torch_tensorrt.graphs.editing import add_call, add_constant, tensor_of, written_attributes
 from torch_tensorrt.spec.settings import CompilationSettings
 
@@ -24,15 +25,23 @@ def fuse_convolutions(graph_module: fx.GraphModule, settings: CompilationSetting
     biases; z has the result's own shape and layout.
     """
     register_fakes()
+    if not can_propagate(graph_module):
+        return False
     written = written_attributes(graph_module)
+    propagation = Propagation(graph_module)
     changed = False
     for node in list(graph_module.graph.nodes):
+        propagation.visit(node)
         if node.op == "call_function" and node.target is aten.relu.default and on_gpu(node):
-            changed |= _fuse(graph_module, node, written)
+            fused = _fuse(graph_module, node, written)
+            if fused is not None:
+                propagation.changed(fused, node.meta["val"])
+                changed = True
+    graph_module.graph.eliminate_dead_code()
     return changed
 
 
-def _fuse(graph_module: fx.GraphModule, relu: fx.Node, written: set[str]) -> bool:
+def _fuse(graph_module: fx.GraphModule, relu: fx.Node, written: set[str]) -> fx.Node | None:
     source = relu.args[0]
     assert isinstance(source, fx.Node)
     if _is_fusible(graph_module, source, written):
@@ -41,7 +50,7 @@ def _fuse(graph_module: fx.GraphModule, relu: fx.Node, written: set[str]) -> boo
     for convolution, other in (terms, terms[::-1]) if terms else ():
         if _is_fusible(graph_module, convolution, written) and _same_form(convolution, other):
             return _replace(graph_module, relu, convolution, other)
-    return False
+    return None
 
 
 def _terms(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
@@ -71,7 +80,7 @@ def _same_form(node: fx.Node, other: fx.Node) -> bool:
     return str(one.shape) == str(two.shape) and str(one.stride()) == str(two.stride())
 
 
-def _replace(graph_module: fx.GraphModule, relu: fx.Node, convolution: fx.Node, z: fx.Node | None) -> bool:
+def _replace(graph_module: fx.GraphModule, relu: fx.Node, convolution: fx.Node, z: fx.Node | None) -> fx.Node | None:
     x, weight, bias, stride, padding, dilation, *_ = convolution.args
     where = (stride, padding, dilation, 1)
     shared = _bias_of_sum(graph_module, z) if z is not None else None
@@ -82,17 +91,14 @@ def _replace(graph_module: fx.GraphModule, relu: fx.Node, convolution: fx.Node, 
         else:
             arguments = (x, weight, z, None, biased, *where)
             fused = add_call(graph_module, aten.cudnn_convolution_add_relu.default, arguments)
-    if str(fused.meta["val"].stride()) != str(relu.meta["val"].stride()) or not works(fused):
+    if not works(fused):
         graph_module.graph.erase_node(fused)
-        return False
+        return None
     if shared is not None and z is not None:
         z.update_arg(2, None)
     fused.meta["stack_trace"] = relu.meta.get("stack_trace")
     relu.replace_all_uses_with(fused)
-    for node in (relu, relu.all_input_nodes[0], convolution):  # relu, the sum if there is one, the convolution
-        if not node.users and node in graph_module.graph.nodes:
-            graph_module.graph.erase_node(node)
-    return True
+    return fused
 
 
 def _bias_of_sum(graph_module: fx.GraphModule, z: fx.Node) -> Tensor | None:

@@ -40,6 +40,7 @@ _MOVES = frozenset(
 )
 # No value gets further from 0 by these.
 _SHRINKING = frozenset({aten.gelu.default, aten.relu.default, aten.silu.default, aten.tanh.default, aten.neg.default})
+_SPLITS = frozenset({aten.split.Tensor, aten.split_with_sizes.default, aten.unbind.int})
 _ATTENTION = frozenset({aten.scaled_dot_product_attention.default, *KERNELS})
 
 
@@ -96,21 +97,20 @@ class Magnitudes:
 
     def _part(self, node: fx.Node, depth: int) -> Bound | None:
         source, index = node.args
-        if not isinstance(source, fx.Node) or index != 0 or not isinstance(source.target, OpOverload):
+        if not isinstance(source, fx.Node) or not isinstance(source.target, OpOverload):
             return None
-        if source.target in KERNELS:
-            value = self.of(arguments_of(source)["value"], depth)
-            return None if value is None else Bound(value.most)
-        if source.target is not aten.native_layer_norm.default:
+        if source.target in _SPLITS or (source.target in KERNELS and index == 0):
+            whole = self.of(arguments_of(source)["value" if source.target in KERNELS else "self"], depth)
+            return None if whole is None else Bound(whole.most)
+        if source.target is not aten.native_layer_norm.default or index != 0:
             return None
         given = arguments_of(source)
         weight, bias = (self._constant(given[name]) for name in ("weight", "bias"))
-        count = int(math.prod(given["normalized_shape"]))  # type: ignore[arg-type]
-        if len(given["normalized_shape"]) != 1 or (weight is None) != (given["weight"] is None):  # type: ignore[arg-type]
+        shape = given["normalized_shape"]
+        missing = any((given[name] is None) != (held is None) for name, held in (("weight", weight), ("bias", bias)))
+        if missing or not isinstance(shape, (list, tuple)) or len(shape) != 1 or not isinstance(shape[0], int):
             return None
-        if (bias is None) != (given["bias"] is None):
-            return None
-        return _normalised(count, weight, bias)
+        return _normalised(shape[0], weight, bias)
 
     def _product(self, node: fx.Node, depth: int) -> Bound | None:
         """By Cauchy and Schwarz: a row times a column is at most the product of their lengths."""

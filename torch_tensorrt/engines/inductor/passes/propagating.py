@@ -20,8 +20,8 @@ def can_propagate(graph_module: fx.GraphModule) -> bool:
 class Propagation:
     """Follows changed strides through a graph, from its start to its end.
 
-    `changed(node)` is told of a node whose result was replaced by one of other strides; `visit(node)` is called for each node
-    in order, and brings its metadata up to date.
+    `changed(node, before)` is told of a node whose result has, or may have, other strides than `before`; `visit(node)` is called for
+    each node in order, and brings its metadata up to date. (Folding batch norm leaves strides that were never true.)
     """
 
     def __init__(self, graph_module: fx.GraphModule) -> None:
@@ -30,9 +30,8 @@ class Propagation:
         self._before: dict[fx.Node, object] = {}
 
     def changed(self, node: fx.Node, before: object) -> None:
-        """`node` had the value `before`, until now or in the model."""
-        if _strides(before) != _strides(node.meta["val"]):
-            self._before[node] = before
+        """`node` had the value `before`, until now or in the model: those that read it are looked at."""
+        self._before[node] = before
 
     def visit(self, node: fx.Node) -> None:
         """Brings `node` up to date with its arguments, or its arguments back to what they were."""
@@ -48,13 +47,14 @@ class Propagation:
             except (RuntimeError, ValueError):  # a view that the new strides don't allow
                 self._restore(node, concerned)
                 node.meta["val"] = infer(node, self.mode)
-            self.changed(node, before)
+            if _strides(before) != _strides(node.meta["val"]):
+                self.changed(node, before)
 
     def _restore(self, node: fx.Node, concerned: list[fx.Node]) -> None:
         """f(x)  ->  f(clone(x)), the copy with the strides that x had before."""
         for argument in concerned:
             before = self._before[argument]
-            if not isinstance(before, Tensor):
+            if not isinstance(before, Tensor) or _strides(before) == _strides(argument.meta["val"]):
                 continue
             last = not before.is_contiguous() and before.dim() == 4
             wanted = torch.channels_last if last else torch.contiguous_format

@@ -49,14 +49,16 @@ def quantize_linears(graph_module: fx.GraphModule, settings: CompilationSettings
         return False
     quantizer = _Quantizer(graph_module, rowwise=not read_knobs(settings).float8_tensorwise)
     written = written_attributes(graph_module)
-    changed = False
-    for node in list(graph_module.graph.nodes):
-        linear = linear_of(graph_module, node, written)
-        if linear is not None and _is_worthwhile(linear):
-            changed |= quantizer.replace(linear)
-    if changed:
+    found = [linear_of(graph_module, node, written) for node in graph_module.graph.nodes]
+    linears = [linear for linear in found if linear is not None and _is_worthwhile(linear)]
+    magnitudes = Magnitudes(graph_module)
+    bounds = [
+        magnitudes.of(linear.x) for linear in linears
+    ]  # before any of the products that they follow from is replaced
+    changed = [quantizer.replace(linear, bound) for linear, bound in zip(linears, bounds, strict=True)]
+    if any(changed):
         graph_module.graph.eliminate_dead_code()
-    return changed
+    return any(changed)
 
 
 def _is_worthwhile(linear: Linear) -> bool:
@@ -73,13 +75,11 @@ class _Quantizer:
     def __init__(self, graph_module: fx.GraphModule, *, rowwise: bool) -> None:
         self._module = graph_module
         self._rowwise = rowwise
-        self._magnitudes = Magnitudes(graph_module)
         self._known: dict[Hashable, _Scaled] = {}
 
-    def replace(self, linear: Linear) -> bool:
+    def replace(self, linear: Linear, bound: Bound | None) -> bool:
         """Puts a product of float8 in place of `linear`; False, and nothing changed, where the GPU has none for its sizes."""
         graph = self._module.graph
-        bound = self._magnitudes.of(linear.x)
         with graph.inserting_before(linear.node):
             key = identity(linear.x)
             x = self._known.get(key) or self._input(linear.x, bound)
