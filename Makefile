@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: install demo test lint check slow fuzz kill bench docs mutation opinfo opinfo-compile
+.PHONY: install demo test lint check slow fuzz kill bench bench-cpu docs mutation opinfo opinfo-compile
 
 install: $(VENV)/.stamp
 
@@ -41,6 +41,10 @@ kill: install
 bench: install
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/against_openvino.py
+
+# Against all peers on a CPU (hours; goes on where it was left): make bench-cpu ROWS='"x1 float32" "x1 int8"' for rows whose names hold these.
+bench-cpu: install
+	$(BIN)/python benchmarks/cpu.py --resume $(if $(ROWS),--rows $(ROWS))
 
 docs: install
 	$(BIN)/python docs/write_options.py

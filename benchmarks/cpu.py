@@ -27,7 +27,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from cpu_contenders import CONTENDERS, contenders
+from cpu_models import CASES
 from cpu_report import Row, judged, markdown, plots
+from cpu_row import Limits, run_row
 from measuring import RESULTS, processor
 
 PACKAGES = ("torch", "openvino", "onnxruntime", "transformers", "torchao", "nncf")
@@ -52,8 +55,6 @@ def measured(row: str, child: Child) -> Row:
 
 
 def _said(row: str) -> Row:
-    from cpu_models import CASES
-
     case = CASES[row]
     return {
         "model": case.model, "precision": case.precision, "batch": case.batch, "dynamic": case.dynamic, "grows": case.grows,
@@ -179,6 +180,10 @@ def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--given-up", default="{}", help=argparse.SUPPRESS)
     arguments = parser.parse_args(given)
+    for flag, known in (("exactly", CASES), ("only", CONTENDERS)):
+        unknown = sorted({*getattr(arguments, flag)} - {*known})
+        if unknown:
+            parser.error(f"--{flag}: there is no {unknown}; --list says what there is")
     quick = arguments.quick
     arguments.out = arguments.out or (str(Path(tempfile.gettempdir()) / "cpu-benchmark") if quick else str(RESULTS))
     arguments.name = arguments.name or (
@@ -190,9 +195,6 @@ def _arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _one(arguments: argparse.Namespace) -> None:
-    from cpu_models import CASES
-    from cpu_row import Limits, run_row
-
     limits = Limits(arguments.build, arguments.seconds, arguments.tuning)
     given_up = json.loads(arguments.given_up)
     run_row(CASES[arguments.one], arguments.quick, limits, given_up, arguments.only, Path(arguments.out))
@@ -203,9 +205,6 @@ def main() -> None:
     arguments = _arguments()
     if arguments.one:
         return _one(arguments)
-    from cpu_contenders import contenders
-    from cpu_models import CASES
-
     chosen = arguments.exactly or [name for name in CASES if any(part in name for part in arguments.rows)]
     names = [name for name in chosen if not any(part in name for part in arguments.skip)]
     if arguments.list:

@@ -24,7 +24,7 @@ import torch_tensorrt
 
 Inputs: TypeAlias = "tuple[Tensor, ...]"
 Call: TypeAlias = "Callable[[], object]"
-SAMPLES = 8  # for quantization; random as what is timed
+SAMPLES = 32  # pictures or texts for quantization; random as what is timed
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Job:
 
     def samples(self) -> list[Inputs]:
         """To calibrate a quantizer with."""
-        return [self.inputs(exact=True, seed=seed) for seed in range(SAMPLES)]
+        return [self.inputs(exact=True, seed=seed) for seed in range(max(4, SAMPLES // self.case.batch))]
 
     def exported(self, module: nn.Module, inputs: Inputs) -> ExportedProgram:
         """torch.export.export, with sizes that vary if they do. The example has sizes above 1, which export would fix."""
@@ -168,9 +168,9 @@ def openvino_direct(job: Job) -> Built:
 def _quantized_by_nncf(job: Job, model: object) -> object:
     import nncf
 
-    samples = nncf.Dataset([[x.numpy() for x in sample] for sample in job.samples()])
+    samples = [[x.numpy() for x in sample] for sample in job.samples()]
     kind = None if job.case.network.convolutional else nncf.ModelType.TRANSFORMER
-    return nncf.quantize(model, samples, subset_size=SAMPLES, model_type=kind)
+    return nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples), model_type=kind)
 
 
 def onnx_runtime(job: Job) -> Built:

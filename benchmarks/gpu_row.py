@@ -185,15 +185,35 @@ class RowRun:
 
     def run(self) -> Iterator[dict[str, object]]:
         """The row without what takes minutes, in case that doesn't end, then the row."""
-        makers = self.contenders()
-        for name, make in makers.items():
-            if name in known.SLOW:
-                self.failed[name] = "not ready when the run ended"
-                yield self._timed()
-                del self.failed[name]
-            with alone(self.lock) if name in known.SLOW or "graph" in name else nullcontext():
+        waiting = self.contenders()
+        slow = {name: waiting.pop(name) for name in list(waiting) if name in known.SLOW}
+        for name, make in waiting.items():
+            if slow and self._built_now(slow):
+                slow = {}
+            with alone(self.lock) if "graph" in name else nullcontext():
                 self.build(name, make)
+        if slow:
+            self.failed.update(dict.fromkeys(slow, "not ready when the run ended"))
+            yield self._timed()
+            for name in slow:
+                del self.failed[name]
+            with alone(self.lock):
+                self._build_all(slow)
         yield self._timed()
+
+    def _build_all(self, makers: Mapping[str, Make]) -> None:
+        for name, make in makers.items():
+            self.build(name, make)
+
+    def _built_now(self, makers: Mapping[str, Make]) -> bool:
+        """Builds them if nobody has the GPU; whether it did."""
+        with self.lock.open("w") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            self._build_all(makers)
+            return True
 
     def _timed(self) -> dict[str, object]:
         calls = {name: made.call for name, made in self.built.items()}

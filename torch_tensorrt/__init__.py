@@ -15,6 +15,7 @@ from torch_tensorrt.dynamo.runtime import MutableTorchTensorRTModule
 from torch_tensorrt.package.inspecting import EngineReport, FileReport, inspect_file
 from torch_tensorrt.package.loading import load
 from torch_tensorrt.package.saving import save
+from torch_tensorrt.quantization import quantize
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.errors import (
     BuildError,
@@ -59,6 +60,7 @@ __all__ = [
     "load_cross_compiled_exported_program",
     "logging",
     "memory_format",
+    "quantize",
     "runtime",
     "save",
     "torch_compile",

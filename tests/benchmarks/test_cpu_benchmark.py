@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -246,3 +248,17 @@ def test_dynamic_rows_ask_for_a_second_size_in_every_dimension_that_varies(model
     at, more = case.inputs(tiny=True)[0].shape, case.inputs(tiny=True, more=1)[0].shape
     varying = len(case.network.dims)
     assert [b - a for a, b in zip(at, more, strict=True)][:varying] == [1] * varying
+
+
+def test_the_program_measures_a_row_in_a_process_of_its_own(tmp_path: Path) -> None:
+    program = Path(cpu.__file__)
+    flags = ["--quick", "--only", "eager", "ours", "--exactly", MLP, "--seconds", "0.1", "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(program.parents[1])}
+    command = [sys.executable, str(program), *flags]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads((tmp_path / "cpu-trial.json").read_text())["rows"]
+    assert (row["failed"], row["best_peer"]) == ({}, "eager")
+    assert row["facts"]["ours"]["error"] < 1e-5
+    assert min(row["eager"], row["ours"], row["ratio_at_default_level"], row["facts"]["ours"]["load"]) > 0
+    assert f"| {MLP} |" in done.stdout

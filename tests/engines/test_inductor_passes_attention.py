@@ -16,7 +16,10 @@ from torch.utils._pytree import tree_leaves
 from torch_tensorrt import engines
 from torch_tensorrt.engines.inductor.passes import PASSES, attention_kernels, gate
 from torch_tensorrt.engines.inductor.passes.masks.reader import arguments_of
+from torch_tensorrt.engines.inductor.programs import lift, read_program, write_program
 from torch_tensorrt.lowering.pipeline import lower
+from torch_tensorrt.partition.cutter import cut
+from torch_tensorrt.partition.planner import plan
 from torch_tensorrt.spec.settings import CompilationSettings
 
 transformers = pytest.importorskip("transformers")
@@ -363,6 +366,23 @@ def test_attention_of_half_floats_becomes_the_kernel_of_the_gpu(name: str, monke
     found = {target for target in (CUDNN, FLASH, EFFICIENT, attention) if calls(after, target)}
     assert found == {wanted}
     assert_same(after, model, x, error=2e-2)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_program_with_a_kernel_of_a_gpu_can_be_written_and_read_again(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, length, capability, wanted = CASES[name]
+    monkeypatch.setattr(attention_kernels, "capability", lambda device: capability)
+    after = lowered(model.to(torch.bfloat16), (torch.randn(2, length, 32, dtype=torch.bfloat16),), "choose_attention")
+    settings = CompilationSettings.from_options(min_block_size=1)
+    planned = plan(after, BACKEND, settings, device=torch.device("cpu"), reason="")
+    (partition,) = cut(after, planned, {}).partitions().values()
+    program = lift(partition)
+    again = read_program(memoryview(write_program(program)), dict(program.state_dict))
+    (node,) = again.graph.find_nodes(op="call_function", target=wanted)
+    dtypes = {value.dtype for value in tree_leaves(node.meta["val"]) if isinstance(value, Tensor)}
+    assert dtypes <= {torch.bfloat16, torch.float32, torch.int64}, "what PyTorch 2.11 can store"
 
 
 def test_attention_of_float32_and_masked_attention_are_left_to_pytorch() -> None:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from torch_tensorrt import engines
 from torch_tensorrt.archives.reading import read_program
-from torch_tensorrt.engines.inductor.passes import PASSES, gate
+from torch_tensorrt.engines.inductor.passes import PASSES, float8_sizes, gate
 from torch_tensorrt.engines.inductor.passes.magnitudes import Magnitudes
 from torch_tensorrt.lowering.pipeline import lower
 from torch_tensorrt.spec.errors import InputError
@@ -30,6 +30,8 @@ ALL = frozenset(each.name for each in PASSES)
 @pytest.fixture(autouse=True)
 def _graphs_of_the_cpu_are_rewritten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "DEVICES", {"cuda", "cpu"})
+    for name, size in {"ROWS": 512, "WEIGHTS": 2**20, "BOUNDED_COLUMNS": 48, "SEARCHED_COLUMNS": 64}.items():
+        monkeypatch.setattr(float8_sizes, name, size)
 
 
 class Encoder(nn.Module):
@@ -156,10 +158,23 @@ def test_a_row_of_zeros_and_a_row_of_large_numbers_keep_their_size() -> None:
         assert float((given[row] - wanted[row]).norm() / wanted[row].norm()) < 3e-2
 
 
-@pytest.mark.parametrize("size", [64, 256])
-def test_what_is_proven_of_magnitudes_holds(size: int) -> None:
+class Gated(nn.Module):
+    """RMSNorm by hand, and a gated layer, as Llama has them."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(size))
+        self.gate, self.up, self.down = (nn.Linear(size, size, bias=False) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.scale * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
+        return x + self.down(functional.silu(self.gate(y)) * self.up(y))
+
+
+@pytest.mark.parametrize(("model", "least"), [(Encoder(64), 20), (Encoder(256), 20), (Gated(64), 8)])
+def test_what_is_proven_of_magnitudes_holds(model: nn.Module, least: int) -> None:
     """Every bound that is found, against the values of a model with weights of all sizes and inputs of all sizes."""
-    model = Encoder(size)
+    size = next(model.parameters()).shape[-1]
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(torch.empty_like(parameter).uniform_(0.5, 3.0)).add_(0.3)
@@ -175,7 +190,7 @@ def test_what_is_proven_of_magnitudes_holds(size: int) -> None:
             assert float(value.abs().max()) <= bound.most * 1.001, node
             if bound.length is not None:
                 assert float(value.norm(dim=-1).max()) <= bound.length * 1.001, node
-    assert found > 20
+    assert found > least
 
 
 class Values(OnTheCpu):
@@ -203,19 +218,37 @@ def test_layers_that_read_one_input_take_it_to_float8_once() -> None:
     assert error_of(graph_module, model, x) < 5e-2
 
 
+class After(nn.Module):
+    """A linear layer, after a normalisation or not."""
+
+    def __init__(self, taken: int, given: int, *, normed: bool = True, bias: bool = True) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(taken) if normed else nn.Identity()
+        self.layer = nn.Linear(taken, given, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(self.norm(x))
+        assert isinstance(y, Tensor)
+        return y
+
+
 ROWS = {
-    "few rows": (nn.Linear(64, 64), (256, 64), 0),
-    "few rows, a large weight": (nn.Linear(2048, 2048), (2, 2048), 1),
-    "a width that is no multiple of 16": (nn.Linear(64, 72), (1024, 64), 0),
-    "an input that is no multiple of 16 wide": (nn.Linear(72, 64), (1024, 72), 0),
-    "no bias": (nn.Linear(64, 64, bias=False), (1024, 64), 1),
+    "few rows": (After(64, 64), 256, 0),
+    "few rows, a large weight": (After(1024, 1024), 2, 1),
+    "few rows, a large weight, an input of any size": (After(1024, 1024, normed=False), 2, 0),
+    "many rows, an input of any size": (After(64, 64, normed=False), 1024, 1),
+    "few columns": (After(64, 32), 1024, 0),
+    "few columns, an input of any size": (After(64, 48, normed=False), 1024, 0),
+    "a width that is no multiple of 16": (After(64, 72), 1024, 0),
+    "an input that is no multiple of 16 wide": (After(72, 64), 1024, 0),
+    "no bias": (After(64, 64, bias=False), 1024, 1),
 }
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_linears_multiply_float8_where_that_is_faster_and_possible(name: str) -> None:
-    model, shape, wanted = ROWS[name]
-    model, x = model.half(), torch.randn(*shape).half()
+    model, rows, wanted = ROWS[name]
+    model, x = model.half(), torch.randn(rows, model.layer.in_features).half()
     graph_module = in_float8(model, x)
     assert len(calls(graph_module, scaled_mm)) == wanted
     assert error_of(graph_module, model, x) < 5e-2

@@ -103,7 +103,7 @@ def test_a_convolution_network_is_fused_and_right(dtype: torch.dtype, most: floa
         assert disagreement(module(x), model, x) < most
 
 
-@pytest.mark.parametrize("name", ["use_channels_last", "fuse_convolutions", "arrange_depthwise"])
+@pytest.mark.parametrize("name", ["use_channels_last", "fuse_convolutions"])
 def test_each_pass_can_be_left_out(name: str) -> None:
     model = Residual().eval().cuda().half()
     x = torch.randn(2, 3, 64, 64, device="cuda", dtype=torch.half)

@@ -40,6 +40,7 @@ from torch_tensorrt.spec.settings import CompilationSettings
 
 SETTINGS = CompilationSettings.from_options(device="sm_89")
 VERDICTS = ("setter", "shape inference", "builder", "numbers only", "silent")
+SAME_PLAN = "the SDK builds the same plan, byte for byte"
 SAME_NUMBERS = "each element of the results is computed of the same elements by the same operations"
 
 
@@ -150,7 +151,12 @@ class Mutants:
         runs = list(zip(self.values, self._values_of(mutant), strict=True))
         used = [layer for layer in self.layers if layer.outputs[0] in self.values[0]]
         told = Mutant(self.layers[mutation.place], mutation.property, mutation.new, runs[0], runs, used)
-        return reason_to_be_silent(told)
+        return reason_to_be_silent(told) or (SAME_PLAN if self._is_built_alike(mutant) else "")
+
+    def _is_built_alike(self, mutant: Definition) -> bool:
+        """Whether the SDK makes the same of both; it does so each time of one network."""
+        plans = [bytes(serialize(definition, SETTINGS)) for definition in (self.define(), self.define(), mutant)]
+        return plans[0] == plans[1] == plans[2]
 
     @cached_property
     def numbers(self) -> list[Tensor] | None:

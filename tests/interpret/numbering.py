@@ -56,6 +56,7 @@ class _Numbering:
         self.describe = facts.describe
         self.fixed: set[str] = set()
         self.numbers: dict[str, Tensor] = {}
+        self.nans: dict[str, Tensor] = {}  # the numbers of what is NaN in the same places
         self.others: dict[str, Tensor] = {}  # of whole numbers not below 0: whether each is another than 0
 
     def of(self, name: str) -> Tensor:
@@ -73,6 +74,8 @@ class _Numbering:
                 self.numbers[name] = _of_value(self.values[name])
                 continue
             made = _with_known(self._of_layer(layer, place), self.ranges[name], self.values[name])
+            if layer.kind == "ELEMENTWISE" and layer.native.op.name in {"MAX", "MIN"}:
+                made = self._bounded(layer, made)
             self.numbers[name] = made
             if (other := self._is_other(layer)) is not None:
                 self.others[name] = _with_known(other, self.ranges[name], self.values[name])
@@ -126,6 +129,18 @@ class _Numbering:
             return made
         idle = _of_value(torch.tensor(nothing))
         return torch.where(first == idle, second, torch.where(second == idle, first, made))
+
+    def _bounded(self, layer: Layer, made: Tensor) -> Tensor:
+        """Of the larger or smaller of a value and a bound: where nothing lies between the bounds, it is that one, or NaN."""
+        (value, bound), name = (str(given) for given in layer.inputs), layer.outputs[0]
+        if bool(self.ranges[bound].nan.any()):
+            value, bound = bound, value
+        if bool(self.ranges[bound].nan.any()):
+            return made
+        told, source = self.ranges[name], self.nans.get(value, self.of(value))
+        self.nans[name] = source
+        either = _of_value(told.low.to(self.values[name].dtype)) + _mix(source) * _FIRST
+        return torch.where((told.low == told.high) & told.nan, _mix(either), made)
 
     def _signed(self, name: str, other: str) -> Tensor:
         """Of 1 / x beside 0, with a whole number x: x, which has the same sign (and isn't -0). Of what is summed up or the largest

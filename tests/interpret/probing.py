@@ -138,6 +138,7 @@ def _changes(random: torch.Generator) -> Iterator[Change]:
         yield lambda tensor, value=value: _first_rows(_shuffled(tensor, random), value)  # type: ignore[misc]
         yield lambda tensor, value=value: _filled_with(tensor, value)  # type: ignore[misc]
     yield from (_sorted, _backwards, _all_equal, _in_turn, _fine, _coarse, _large, _negative_index)
+    yield from (_lowest, _highest)
     yield lambda tensor: _within(tensor, random)
     for low, high in ((-1, 2), (-9, 10), (1, 2000), (-(2**40), 2**40)):
         yield lambda tensor, low=low, high=high: _whole(tensor, low, high, random)  # type: ignore[misc]
@@ -187,14 +188,13 @@ def _scattered(values: Tensor, special: float) -> Tensor:
 
 def _first_rows(values: Tensor, special: float) -> Tensor:
     """The same value all along each axis, once."""
-    if not values.is_floating_point() or values.dim() == 0:
+    if not values.is_floating_point() or values.dim() == 0 or not values.numel():
         return values
     made = values.clone()
-    for axis, size in enumerate(values.shape):
-        if size > 0:
-            first: list[int | slice] = [0] * values.dim()
-            first[axis] = slice(None)
-            made[tuple(first)] = special
+    for axis in range(values.dim()):
+        first: list[int | slice] = [0] * values.dim()
+        first[axis] = slice(None)
+        made[tuple(first)] = special
     return made
 
 
@@ -243,6 +243,14 @@ def _negative_index(values: Tensor) -> Tensor:
     if values.dtype not in _WHOLE or not values.numel() or values.dtype == torch.uint8:
         return values
     return values - (values.max() - values.min() + 1)
+
+
+def _lowest(values: Tensor) -> Tensor:
+    return values.clone().fill_(torch.iinfo(values.dtype).min) if values.dtype in _WHOLE else values
+
+
+def _highest(values: Tensor) -> Tensor:
+    return values.clone().fill_(torch.iinfo(values.dtype).max) if values.dtype in _WHOLE else values
 
 
 def _within(values: Tensor, random: torch.Generator) -> Tensor:

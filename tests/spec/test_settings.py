@@ -90,6 +90,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "disabled_passes": frozenset(),
         "engine_options": (),
         "max_tuning_seconds": 300.0,
+        "num_threads": None,
     }
     assert {name: getattr(settings, name) for name in expected} == expected
     flags = OPTIONS.keys() - expected.keys()
@@ -263,6 +264,7 @@ OTHER_VALUES: dict[str, Any] = {
     "disabled_passes": {"a_pass"},
     "engine_options": {"num_threads": 1},
     "max_tuning_seconds": 10.0,
+    "num_threads": 2,
     "engine": "eager",
     "device": "cpu",
     "enabled_precisions": torch.half,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -123,3 +123,24 @@ class KeepsKernels(Protocol):
 
     def save_kernels(self) -> None:
         """Writes the file now, whole or not at all."""
+
+
+class Run(Protocol):
+    """A run of an engine that was started."""
+
+    def poll(self) -> None:
+        """Raises what went wrong where it ended so, which `tell` is not called for; nothing otherwise. Doesn't wait."""
+
+    def outputs(self) -> tuple[Tensor, ...]:
+        """Waits for the end of it. What `Engine.run` gives, or raises. To be called once."""
+
+
+@runtime_checkable
+class RunsAhead(Protocol):
+    """An engine that has several runs under way without a thread of Python's for each."""
+
+    def preferred_runs(self) -> int:
+        """How many keep the device busy."""
+
+    def start(self, inputs: Sequence[Tensor], tell: Callable[[], None]) -> Run:
+        """Begins what `Engine.run` does. `tell` is called in a thread of the SDK's when it is done. Raises what `run` raises."""

@@ -8,10 +8,12 @@ import platform
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import torch
 
 from torch_tensorrt.contracts.engine import EngineSpec
+from torch_tensorrt.contracts.mapped import LARGE, Buffer, chunks, spooled
 from torch_tensorrt.contracts.origin import Origin
 from torch_tensorrt.spec.errors import FileFormatError
 from torch_tensorrt.spec.tensor_spec import Json
@@ -40,6 +42,25 @@ def encode_parts(spec: EngineSpec, parts: Sequence[bytes | memoryview], origin: 
         digest.update(part)
     start = encode_start(spec, sum(map(len, parts)), digest.hexdigest(), origin)
     return bytearray().join((start, *parts))
+
+
+def encode_large(spec: EngineSpec, parts: Sequence[bytes | memoryview], origin: Origin | None = None) -> Buffer:
+    """The same, in a mapped file where it is large: see mapped.py. It may be written to, as bytes may not."""
+    total = sum(map(len, parts))
+    if total < LARGE:
+        return encode_parts(spec, parts, origin)
+
+    def write(file: BinaryIO) -> None:
+        file.write(encode_start(spec, total, "0" * 64, origin))  # as long as with the hash
+        digest = hashlib.sha256()
+        for chunk in (chunk for part in parts for chunk in chunks(part)):
+            digest.update(chunk)
+            file.write(chunk)
+        file.seek(0)
+        file.write(encode_start(spec, total, digest.hexdigest(), origin))
+
+    made = spooled(write, total)
+    return bytearray(made) if isinstance(made, bytes) else made
 
 
 def encode_start(spec: EngineSpec, payload_bytes: int, sha256: str, origin: Origin | None = None) -> bytes:

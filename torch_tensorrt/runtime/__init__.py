@@ -21,11 +21,13 @@ from torch_tensorrt.runtime.modes import (
     runtime_cache,
 )
 from torch_tensorrt.runtime.streaming import WeightStreaming, weight_streaming
+from torch_tensorrt.runtime.throughput import Throughput
 
 __all__ = [
     "CudaGraphsMode",
     "RuntimeCache",
     "RuntimeSettings",
+    "Throughput",
     "WeightStreaming",
     "enable_cudagraphs",
     "enable_output_allocator",

@@ -35,10 +35,16 @@ class EngineCall:
         constant = self._buffers[self._attribute]
         known, live = self._known
         if known is not constant or live is None:
-            assert constant is not None
-            live = live_engine(constant)
-            self._known = (constant, live)
+            live = self.live()
         return live.run(inputs) if self._checked else live(inputs)
+
+    def live(self) -> LiveEngine:
+        """The engine itself."""
+        constant = self._buffers[self._attribute]
+        assert constant is not None
+        live = live_engine(constant)
+        self._known = (constant, live)
+        return live
 
     def __deepcopy__(self, memo: dict[int, object]) -> EngineCall:
         return self  # like a function: a copied module makes calls of its own
@@ -51,7 +57,7 @@ def direct_function(
 
     without: nodes, whose results nobody uses, to be left out.
     """
-    whole = _whole_engine(module, without)
+    whole = whole_engine(module, without)
     if whole is not None:
         return cast("Callable[[Sequence[object]], Sequence[object]]", whole)  # all of its inputs are tensors
     graph = fx.Graph()
@@ -87,7 +93,7 @@ def direct_function(
     return lambda inputs: function(module, *inputs)
 
 
-def _whole_engine(module: fx.GraphModule, without: Collection[fx.Node]) -> EngineCall | None:
+def whole_engine(module: fx.GraphModule, without: Collection[fx.Node] = ()) -> EngineCall | None:
     """The call itself, where the graph is one engine: what goes in and what comes out is the engine's own, in its order."""
     nodes = [node for node in module.graph.nodes if node not in without]
     calls = [node for node in nodes if node.target is EXECUTE]

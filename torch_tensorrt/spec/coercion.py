@@ -112,6 +112,11 @@ def count(name: str, given: object) -> int | None:
     return None if given is None else at_least(0)(name, given)
 
 
+def positive(name: str, given: object) -> int | None:
+    """None or an integer of at least 1."""
+    return None if given is None else at_least(1)(name, given)
+
+
 def only(default: T, reason: str) -> Callable[[str, object], T]:
     """`default` and nothing else, for the reason given; an empty collection is any empty one."""
 

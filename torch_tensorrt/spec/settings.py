@@ -105,6 +105,13 @@ class CompilationSettings:
         coerce=coercion.knobs,
         honoured=False,
     )
+    num_threads: int | None = option(
+        None,
+        "Most threads that an engine may use on the CPU; None: its own choice. The same among engine_options takes precedence.",
+        engine=True,
+        coerce=coercion.positive,
+        honoured=False,
+    )
     max_tuning_seconds: float = option(
         300.0,
         "From optimization_level 4 on: seconds after which no further candidate is built and measured.",

@@ -27,12 +27,13 @@ from torch.export import ExportedProgram
 
 from torch_tensorrt.engines.inductor.cxx import compiler
 from torch_tensorrt.engines.inductor.fakes import register_fakes
-from torch_tensorrt.engines.inductor.placing import place_kernels
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.assumptions import Assumptions
 from torch_tensorrt.spec.errors import BuildError
 
-RUNNERS = 8  # calls of one engine that may be on their way at once: matters on a GPU, where a call returns before its end
+RUNNERS = (
+    8  # calls of one engine that may be on their way at once: matters on a GPU, where a call returns before its end
+)
 # Instruction sets that a compiler uses by itself when it is told to compile for the machine it runs on.
 _INSTRUCTIONS = re.compile(r"avx|amx|sse|pni|fma|f16c|bmi|abm|popcnt|movbe|gfni|vaes|vpclmul|pclmul|adx|sha_ni|aes")
 _compiling = threading.Lock()  # Inductor keeps its state in globals
@@ -118,8 +119,6 @@ def compile_package(
     Inductor may add constants of its own, which it drops where weights are apart: then they can't be. Raises BuildError when it
     made code for some of the program's sizes only. `marked`: torch.profiler sees each kernel, at some cost.
     """
-    if device.type == "cuda":
-        place_kernels(program)
     assumptions = Assumptions(program.graph)
     package = _compile(program, choices, marked=marked)
     wrong = assumptions.wrong()

@@ -58,7 +58,7 @@ class ONNXRuntimeBackend(EngineBackend):
     def unhonoured(self, settings: CompilationSettings) -> Sequence[str]:
         """All that is of interest to other SDKs. Raises InputError for engine_options that aren't known."""
         read_knobs(settings)
-        return settings.unhonoured(self.name, honours={"engine_options"})
+        return settings.unhonoured(self.name, honours={"engine_options", "num_threads"})
 
     def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
         """Operators that ONNX has one of its own for."""
@@ -66,7 +66,7 @@ class ONNXRuntimeBackend(EngineBackend):
 
     def variants(self, settings: CompilationSettings, device: torch.device) -> Mapping[str, Mapping[str, object]]:
         """With all threads, with one, and without threads that wait busily."""
-        return variants()
+        return variants(settings.num_threads)
 
     def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
         """Operators that the exporter has a rule for, on dtypes that ONNX Runtime's CPU kernels take."""

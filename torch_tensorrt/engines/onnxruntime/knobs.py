@@ -25,7 +25,7 @@ KNOBS: Mapping[str, _Knob] = {
 
 
 def read_knobs(settings: CompilationSettings) -> dict[str, int]:
-    """The options as given. Raises InputError for an unknown name or value."""
+    """The options as given, and num_threads. Raises InputError for an unknown name or value."""
     for name, value in settings.engine_options:
         if name not in KNOBS:
             close = difflib.get_close_matches(name, KNOBS, n=1)
@@ -36,13 +36,14 @@ def read_knobs(settings: CompilationSettings) -> dict[str, int]:
         if not KNOBS[name].accepts(value):
             needed = KNOBS[name].needed
             raise InputError(f"engine_options={{{name!r}: {value!r}}}: {needed} is needed by the 'onnxruntime' engine.")
-    return dict(settings.engine_options)  # type: ignore[arg-type]
+    general = {} if settings.num_threads is None else {"num_threads": settings.num_threads}
+    return {**general, **dict(settings.engine_options)}  # type: ignore[dict-item]
 
 
-def variants() -> dict[str, Mapping[str, object]]:
-    """Ways to run that are worth measuring."""
+def variants(most: int | None = None) -> dict[str, Mapping[str, object]]:
+    """Ways to run that are worth measuring, with `most` threads at most."""
     ways: dict[str, Mapping[str, object]] = {"default": {}}
-    if torch.get_num_threads() > 1:
+    if (most or torch.get_num_threads()) > 1:
         ways["1 thread"] = {"engine_options": {"num_threads": 1}}
         ways["without spinning"] = {"engine_options": {"allow_spinning": False}}
     return ways

@@ -11,14 +11,15 @@ from torch._ops import OpOverload
 
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.mapped import release_file_pages
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.contracts.raw import RawEngine
 from torch_tensorrt.engines.openvino import operators, sdk
-from torch_tensorrt.engines.openvino.engine import OpenVINOEngine
+from torch_tensorrt.engines.openvino.engine import OpenVINOEngine, Parts
 from torch_tensorrt.engines.openvino.hazards import crashes_with_snippets
 from torch_tensorrt.engines.openvino.knobs import properties, variants
 from torch_tensorrt.engines.openvino.packing import pack_four_bits
-from torch_tensorrt.engines.openvino.payload import Payload, read_payload, write_payload
+from torch_tensorrt.engines.openvino.payload import Payload, payload_parts, read_payload
 from torch_tensorrt.engines.openvino.raw import START, read_raw
 from torch_tensorrt.engines.openvino.refittable import Recipe, RefittableEngine, recipe_from, safe_xml
 from torch_tensorrt.engines.openvino.representation import represent
@@ -34,7 +35,7 @@ from torch_tensorrt.spec.tensor_spec import TensorSpec
 _CAPABILITY = {torch.float32: "FP32", torch.bfloat16: "BF16", torch.float16: "FP16"}
 _SHORTEST = (torch.float16, torch.bfloat16, torch.float32)  # what is computed in where it is allowed
 
-_HONOURS = {"enabled_precisions", "optimization_level", "immutable_weights", "engine_options"}
+_HONOURS = {"enabled_precisions", "optimization_level", "immutable_weights", "engine_options", "num_threads"}
 Specs: TypeAlias = "tuple[TensorSpec, ...]"
 
 
@@ -80,7 +81,8 @@ class OpenVINOBackend(EngineBackend):
     def variants(self, settings: CompilationSettings, device: torch.device) -> Mapping[str, Mapping[str, object]]:
         """For short or for many runs, with fewer threads, and in each of enabled_precisions."""
         allowed = settings.enabled_precisions if len(settings.enabled_precisions) > 1 else ()
-        return variants([dtype for dtype in _SHORTEST if dtype in allowed and _CAPABILITY[dtype] in sdk.capabilities()])
+        here = [dtype for dtype in _SHORTEST if dtype in allowed and _CAPABILITY[dtype] in sdk.capabilities()]
+        return variants(here, settings.num_threads)
 
     def supports(self, node: fx.Node, settings: CompilationSettings) -> Support:
         """Operators that OpenVINO's frontend has a rule for, in the forms that gave PyTorch's results when tested."""
@@ -115,9 +117,10 @@ class OpenVINOBackend(EngineBackend):
             raise BuildError(_explain(partition, str(error))) from error
         wiring = Wiring(tuple(placeholders.index(name) for name in sdk.input_names(model)), outputs)
 
-        def write(weights_owner: fx.GraphModule = module) -> bytes:  # the model's constants are its tensors' memory
-            blob = b"" if settings.enable_cross_compile_for_windows else sdk.export_blob(compiled)  # it is for this CPU
-            return write_payload(precision, wiring, blob, sdk.write_ir(model), snippets=snippets, knobs=knobs)
+        def write(weights_owner: fx.GraphModule = module) -> Parts:  # the model's constants are its tensors' memory
+            ir = sdk.write_ir(model)
+            blob = b"" if settings.enable_cross_compile_for_windows else sdk.export_large(compiled, len(ir[1]))
+            return payload_parts(precision, wiring, blob, ir, snippets=snippets, knobs=knobs)
 
         return OpenVINOEngine(spec, compiled, options, wiring, write)
 
@@ -164,6 +167,7 @@ class OpenVINOBackend(EngineBackend):
                 return RefittableEngine(spec, recipe_from(payload))
             if fits:
                 compiled = sdk.import_blob(payload.blob, options)
+                release_file_pages(blob)  # weights are in the compiled model's own form now, all but a few
             else:
                 logger(__name__).warning(
                     "Engine %r was built with %s; this is %s. It is compiled again now; save it here to load it fast.",
@@ -171,7 +175,7 @@ class OpenVINOBackend(EngineBackend):
                 )  # fmt: skip
                 compiled = _compile_again(payload, options, weights := payload.weights())
             payload.wiring.check(len(compiled.inputs), len(compiled.outputs))
-            return OpenVINOEngine(spec, compiled, options, payload.wiring, lambda: bytes(blob), keep=(blob, weights))
+            return OpenVINOEngine(spec, compiled, options, payload.wiring, lambda: (blob,), keep=(blob, weights))
         except (RuntimeError, UnicodeDecodeError) as error:  # the latter where a name in the model is no text
             raise FileFormatError(f"OpenVINO can't read engine {spec.name!r}, built with {made}: {error}") from error
 

@@ -27,6 +27,7 @@ from torch_tensorrt.spec.tensor_spec import Json, TensorSpec
 _SHAPES_KEPT = 256
 _SMALL = 32 * 1024  # bytes
 _INT32 = torch.iinfo(torch.int32)
+Parts: TypeAlias = "Sequence[bytes | memoryview]"
 _Shapes: TypeAlias = "tuple[tuple[int, ...], ...]"
 
 
@@ -40,10 +41,29 @@ class _Slot:
     keep: tuple[object, ...]
 
 
+@dataclass
+class StartedRun:
+    """A request that was started. finish: takes its outputs. borrowed: what it may be using until then."""
+
+    request: sdk.Request
+    borrowed: Sequence[object]
+    finish: Callable[[], tuple[Tensor, ...]]
+
+    def poll(self) -> None:
+        """Raises what OpenVINO says of a run that failed."""
+        self.request.wait_for(0)
+
+    def outputs(self) -> tuple[Tensor, ...]:
+        """Waits for the end. What OpenVINO raises passes through; the request isn't used again then."""
+        self.request.wait()
+        self.borrowed = ()
+        return self.finish()
+
+
 class OpenVINOEngine(Engine):
     """Runs a compiled model.
 
-    options: what it was compiled with. write: makes the payload of `to_bytes`. keep: memory that `compiled` borrows.
+    options: what it was compiled with. write: makes the payload, in parts. keep: memory that `compiled` borrows.
     """
 
     def __init__(
@@ -52,7 +72,7 @@ class OpenVINOEngine(Engine):
         compiled: sdk.Compiled,
         options: sdk.Config,
         wiring: Wiring,
-        write: Callable[[], bytes],
+        write: Callable[[], Parts],
         keep: object = None,
     ) -> None:
         self.spec = spec
@@ -104,6 +124,13 @@ class OpenVINOEngine(Engine):
         """
         if self._only_small:
             return self._run_small(inputs)
+        slot, outputs, borrowed = self._prepare(inputs)
+        self._execute(slot.request)
+        del borrowed  # not before it has run
+        return self._finish(slot, inputs, outputs)
+
+    def _prepare(self, inputs: Sequence[Tensor]) -> tuple[_Slot, list[Tensor | None], Sequence[object]]:
+        """A request that knows its inputs, the outputs that it writes to, and what must live until it has."""
         for given in self._wide:
             self._check_range(given, inputs[given])
         try:
@@ -114,9 +141,10 @@ class OpenVINOEngine(Engine):
             tensor = inputs[given]
             memory.copy_(tensor.detach() if tensor.requires_grad else tensor)
         outputs: list[Tensor | None] = [None] * len(self._fixed)
-        borrowed = self._bind(slot.request, inputs, outputs) if self._feeds or self._writes else ()
-        self._execute(slot.request)
-        del borrowed  # not before it has run
+        return slot, outputs, self._bind(slot.request, inputs, outputs) if self._feeds or self._writes else ()
+
+    def _finish(self, slot: _Slot, inputs: Sequence[Tensor], outputs: list[Tensor | None]) -> tuple[Tensor, ...]:
+        """The outputs of a request that has run, which is free from now on."""
         for port, place in self._found:
             outputs[place] = sdk.found_output(slot.request, port, self.spec.outputs[place].dtype)
         for place, memory in slot.outputs:
@@ -127,6 +155,16 @@ class OpenVINOEngine(Engine):
             assert copied is not None
             outputs[place] = copied.detach().clone()
         return tuple(outputs)  # type: ignore[arg-type]
+
+    def preferred_runs(self) -> int:
+        """As many as the compiled model has streams."""
+        return sdk.preferred_runs(self._compiled)
+
+    def start(self, inputs: Sequence[Tensor], tell: Callable[[], None]) -> StartedRun:
+        """Begins what `run` does, in OpenVINO's own threads. Raises what `run` raises of the inputs."""
+        slot, outputs, borrowed = self._prepare(inputs)
+        sdk.start(slot.request, tell)
+        return StartedRun(slot.request, borrowed, lambda: self._finish(slot, inputs, outputs))
 
     def _run_small(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The same where all memory is a slot's own: what this takes is much of what a small model takes."""
@@ -249,6 +287,10 @@ class OpenVINOEngine(Engine):
 
     def to_bytes(self) -> bytes:
         """The compiled model and what is needed to compile it again, as payload.py describes."""
+        return b"".join(self._write())
+
+    def payload_parts(self) -> Parts:
+        """The same without a copy of the weights."""
         return self._write()
 
 

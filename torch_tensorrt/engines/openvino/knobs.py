@@ -40,8 +40,8 @@ _PROPERTIES = frozenset(name for name, _, _ in KNOBS.values())
 
 
 def properties(settings: CompilationSettings) -> dict[str, str]:
-    """What engine_options ask for, as OpenVINO's properties. Raises InputError for an unknown name or value."""
-    found = {}
+    """What engine_options and num_threads ask for, as OpenVINO's properties. Raises InputError for an unknown name or value."""
+    found = {} if settings.num_threads is None else {KNOBS["num_threads"][0]: str(settings.num_threads)}
     for name, value in settings.engine_options:
         if name not in KNOBS:
             close = difflib.get_close_matches(name, KNOBS, n=1)
@@ -68,9 +68,9 @@ def properties_from(record: Json) -> dict[str, str]:
     return {name: str(value) for name, value in known.items()}
 
 
-def variants(dtypes: Sequence[torch.dtype]) -> dict[str, dict[str, object]]:
-    """Ways to compile; `dtypes` are those that OpenVINO may compute in, the usual one first."""
-    threads = torch.get_num_threads()
+def variants(dtypes: Sequence[torch.dtype], most: int | None = None) -> dict[str, dict[str, object]]:
+    """Ways to compile; `dtypes` are those that OpenVINO may compute in, the usual one first; `most`: threads."""
+    threads = most or torch.get_num_threads()
     ways: dict[str, dict[str, object]] = {
         "latency": {},
         "throughput": {"engine_options": {"performance_hint": "THROUGHPUT"}},

@@ -22,6 +22,7 @@ def pack_four_bits(model: sdk.Model) -> None:
             continue
         halves = source.data.reshape(-1).astype(numpy.uint8) & 15
         packed = numpy.ascontiguousarray(halves[0::2] | (halves[1::2] << 4))
-        held = ov.op.Constant(ov.Tensor(packed, [int(str(size)) for size in port.get_partial_shape()], ov.Type.i4))
+        shown = ov.Tensor(packed, [int(str(size)) for size in port.get_partial_shape()], ov.Type.i4)
+        held = ov.op.Constant(shown, False)  # a copy: a shown array isn't kept alive
         node.input(0).replace_source_output(held.output(0))  # type: ignore[attr-defined]
     model.validate_nodes_and_infer_types()  # type: ignore[attr-defined]

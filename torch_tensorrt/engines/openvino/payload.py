@@ -28,6 +28,7 @@ from itertools import pairwise
 
 import torch
 
+from torch_tensorrt.contracts.mapped import Buffer, are_equal, release
 from torch_tensorrt.engines.openvino.knobs import properties_from
 from torch_tensorrt.engines.openvino.representation import Representation
 from torch_tensorrt.engines.openvino.wiring import Wiring
@@ -67,19 +68,32 @@ def write_payload(
     precision: torch.dtype,
     wiring: Wiring,
     blob: bytes,
-    ir: tuple[bytes, bytes],
+    ir: tuple[bytes, Buffer],
     *,
     snippets: bool = True,
     knobs: Mapping[str, str] | None = None,
 ) -> bytes:
     """The payload; `ir` is the XML and the weights that go with it."""
+    return b"".join(payload_parts(precision, wiring, blob, ir, snippets=snippets, knobs=knobs))
+
+
+def payload_parts(
+    precision: torch.dtype,
+    wiring: Wiring,
+    blob: Buffer,
+    ir: tuple[bytes, Buffer],
+    *,
+    snippets: bool = True,
+    knobs: Mapping[str, str] | None = None,
+) -> tuple[bytes | memoryview, ...]:
+    """The same in parts: views of what is given, where they are large."""
     xml, weights = ir
-    literal: list[bytes] = []
+    literal: list[memoryview] = []
     pieces: list[tuple[int, int, int]] = []
     written = 0
     for start, end, place in _locate(blob, xml, weights):
         if place is None:
-            literal.append(weights[start:end])
+            literal.append(memoryview(weights)[start:end])
             pieces.append((1, written, end - start))
             written += end - start
         else:
@@ -96,7 +110,7 @@ def write_payload(
         **({_OPTIONS: dict(knobs)} if knobs else {}),
     }
     header = json.dumps(index, separators=(",", ":")).encode()
-    return b"".join((struct.pack("<I", len(header)), header, blob, *literal, xml))
+    return struct.pack("<I", len(header)), header, memoryview(blob), *literal, xml
 
 
 def write_refittable(
@@ -126,7 +140,7 @@ def write_refittable(
     return struct.pack("<I", len(header)), header, memoryview(weights), representation.xml  # type: ignore[arg-type]
 
 
-def _locate(blob: bytes, xml: bytes, weights: bytes) -> Iterator[tuple[int, int, int | None]]:
+def _locate(blob: Buffer, xml: bytes, weights: Buffer) -> Iterator[tuple[int, int, int | None]]:
     """Cuts `weights` into pieces (start, end, place in the blob or None) without gaps."""
     found = {(int(offset), int(offset) + int(size)) for offset, size in _CONSTANT.findall(xml)}
     large = sorted((start, end) for start, end in found if end - start >= _SMALLEST and end <= len(weights))
@@ -135,7 +149,7 @@ def _locate(blob: bytes, xml: bytes, weights: bytes) -> Iterator[tuple[int, int,
     for start, end in large:
         if start < done or left <= 0:
             continue
-        place, searched = _find(blob, weights[start:end], cursor)
+        place, searched = _find(blob, weights, (start, end), cursor)
         left -= searched
         if place < 0:
             continue
@@ -147,12 +161,17 @@ def _locate(blob: bytes, xml: bytes, weights: bytes) -> Iterator[tuple[int, int,
         yield done, len(weights), None
 
 
-def _find(blob: bytes, wanted: bytes, cursor: int) -> tuple[int, int]:
-    """Where `wanted` is, or -1, and how many bytes were searched in vain. Constants tend to come in the same order."""
-    searched = 0
+def _find(blob: Buffer, weights: Buffer, wanted: tuple[int, int], cursor: int) -> tuple[int, int]:
+    """Where `weights` from `wanted[0]` to `wanted[1]` are, or -1, and how many bytes were searched in vain.
+
+    Constants tend to come in the same order.
+    """
+    searched, (first, last) = 0, wanted
+    needle = weights[first : min(first + _NEEDLE, last)]
     for start, end in ((cursor, len(blob)), (0, min(cursor + _NEEDLE, len(blob)))):
-        place = blob.find(wanted[:_NEEDLE], start, end)
-        if place >= 0 and blob[place : place + len(wanted)] == wanted:
+        place = blob.find(needle, start, end)
+        release(blob)
+        if place >= 0 and are_equal(blob, place, weights, first, last - first):
             return place, searched
         searched += end - start
     return -1, searched

@@ -40,7 +40,7 @@ def read_raw(raw: RawEngine, spec: EngineSpec, precision: torch.dtype) -> OpenVI
     wiring = Wiring(tuple(takes.index(place) for place in range(len(takes))), gives)
     payload = write_payload(precision, wiring, raw.data, (b"", b""))
     described = EngineSpec(**{**vars(spec), "inputs": inputs, "outputs": outputs})
-    return OpenVINOEngine(described, compiled, options, wiring, lambda: payload, keep=raw.data)
+    return OpenVINOEngine(described, compiled, options, wiring, lambda: (payload,), keep=raw.data)
 
 
 def _described(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -53,12 +53,8 @@ class RefittableEngine(OpenVINOEngine):
     def __init__(self, spec: EngineSpec, recipe: Recipe) -> None:
         compiled = recipe.compile()
         recipe.wiring.check(len(compiled.inputs), len(compiled.outputs))
-        super().__init__(spec, compiled, recipe.options, recipe.wiring, lambda: b"".join(recipe.parts()), keep=recipe)
+        super().__init__(spec, compiled, recipe.options, recipe.wiring, recipe.parts, keep=recipe)
         self._recipe = recipe
-
-    def payload_parts(self) -> Sequence[bytes | memoryview]:
-        """The payload without a copy of the weights."""
-        return self._recipe.parts()
 
     def refit(self, weights: Mapping[str, Tensor]) -> Engine:
         """A new engine: the frontend is skipped, OpenVINO's compiler is not. Raises InputError for constants that don't fit."""

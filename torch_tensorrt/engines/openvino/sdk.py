@@ -18,6 +18,7 @@ import numpy
 import torch
 from torch import Tensor, fx
 
+from torch_tensorrt.contracts.mapped import Buffer, read_mapped, spooled
 from torch_tensorrt.engines.openvino.ports import Found, PartialShape
 from torch_tensorrt.spec.errors import EngineNotRunnable
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
@@ -40,6 +41,15 @@ class Request(Protocol):
 
     def get_profiling_info(self) -> Sequence[ProfilingInfo]:
         """What the last run took, where the model was compiled for that."""
+
+    def set_callback(self, callback: Callable[[object], None], userdata: object) -> None:
+        """What is called at the end of a run that was started and went well."""
+
+    def wait(self) -> None:
+        """Waits for the end of a run that was started; raises what went wrong in it."""
+
+    def wait_for(self, timeout: int) -> bool:
+        """The same for so many milliseconds; whether it ended."""
 
 
 class ProfilingInfo(Protocol):
@@ -119,14 +129,17 @@ class Compiled(Protocol):
     def get_runtime_model(self) -> Model:
         """What is executed."""
 
-    def export_model(self) -> io.BytesIO:
-        """The model as OpenVINO writes it."""
+    def export_model(self, model_stream: io.BytesIO) -> None:
+        """Writes the model as OpenVINO does."""
 
     def create_infer_request(self) -> Request:
         """A new request."""
 
     def release_memory(self) -> None:
         """Frees what no request needs."""
+
+    def get_property(self, name: str) -> object:
+        """The value of a property."""
 
 
 @cache
@@ -245,7 +258,14 @@ def compile_model(model: Model, options: Config) -> Compiled:
 
 def export_blob(compiled: Compiled) -> bytes:
     """The compiled model as OpenVINO writes it."""
-    return compiled.export_model().getvalue()
+    stream = io.BytesIO()
+    compiled.export_model(stream)
+    return stream.getvalue()
+
+
+def export_large(compiled: Compiled, size: int) -> Buffer:
+    """The same, in a mapped file when `size`, about its number of bytes, is large."""
+    return spooled(compiled.export_model, size)
 
 
 def import_blob(blob: memoryview, options: Config) -> Compiled:
@@ -281,12 +301,12 @@ def executed_nodes(compiled: Compiled) -> list[dict[str, str]]:
     return nodes
 
 
-def write_ir(model: Model) -> tuple[bytes, bytes]:
-    """The model as OpenVINO's XML and weights."""
+def write_ir(model: Model) -> tuple[bytes, Buffer]:
+    """The model as OpenVINO's XML and weights, which are in a mapped file when they are large."""
     with tempfile.TemporaryDirectory(prefix="torch_tensorrt_") as folder:
         path = Path(folder) / "model.xml"
         openvino().save_model(model, str(path), compress_to_fp16=False)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
+        return path.read_bytes(), read_mapped(path.with_suffix(".bin"))
 
 
 @dataclass(frozen=True)
@@ -381,3 +401,14 @@ def run() -> Callable[[Request], object]:
     infer = openvino()._pyopenvino.InferRequest.infer
     nothing: dict[int, object] = {}  # no input is given by the call
     return lambda request: infer(request, nothing, True, False)
+
+
+def start(request: Request, tell: Callable[[], None]) -> None:
+    """Starts a request whose tensors are all set. `tell` is called in a thread of OpenVINO's, unless the run fails."""
+    request.set_callback(lambda _: tell(), None)
+    openvino()._pyopenvino.InferRequest.start_async(request, {}, None)
+
+
+def preferred_runs(compiled: Compiled) -> int:
+    """How many requests keep all streams of the compiled model busy."""
+    return int(str(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")))

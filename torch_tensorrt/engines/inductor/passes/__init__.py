@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch_tensorrt.contracts.passes import LoweringPass
-from torch_tensorrt.engines.inductor.passes.arrange_depthwise import arrange_depthwise
 from torch_tensorrt.engines.inductor.passes.choose_attention import choose_attention
 from torch_tensorrt.engines.inductor.passes.expand_gelu import expand_gelu
 from torch_tensorrt.engines.inductor.passes.fuse_attention import fuse_attention
@@ -34,10 +33,7 @@ PASSES: Sequence[LoweringPass] = (
     widen_inputs,  # before use_channels_last, whose copy of the input pads it too
     use_channels_last,  # before fuse_convolutions, which looks at layouts
     fuse_convolutions,
-    arrange_depthwise,  # after use_channels_last, which is what its kernel reads
 )
-# Right, but faster only for most models: left out at the optimization levels 0 to 2.
-MOSTLY_FASTER: frozenset[str] = frozenset({"arrange_depthwise"})
 
 
 def chosen_passes(settings: CompilationSettings) -> tuple[LoweringPass, ...]:
@@ -48,6 +44,4 @@ def chosen_passes(settings: CompilationSettings) -> tuple[LoweringPass, ...]:
         raise InputError(
             f"disabled_passes has {', '.join(map(repr, unknown))}; the passes of engine 'inductor' are {', '.join(known)}."
         )
-    careful = settings.optimization_level is not None and settings.optimization_level <= 2
-    left_out = settings.disabled_passes | (MOSTLY_FASTER if careful else frozenset())
-    return tuple(each for each in PASSES if each.name not in left_out)
+    return tuple(each for each in PASSES if each.name not in settings.disabled_passes)

@@ -68,7 +68,8 @@ def candidates(given: Mapping[str, object]) -> Iterator[OpOverload]:
         yield EFFICIENT
     if given["attn_mask"] is not None:
         return
-    small = keys.is_Integer and heads.is_Integer and keys * heads <= _SMALL and keys <= 128 and queries > 1
+    fixed = queries.is_Integer and keys.is_Integer and heads.is_Integer
+    small = fixed and 1 < queries <= 128 and keys <= 128 and keys * heads <= _SMALL
     if small and modern and width <= KERNELS[FLASH]:
         yield FLASH
     if width <= KERNELS[CUDNN] and capability(device) >= (9, 0) and _takes_one(query, key):
@@ -80,6 +81,18 @@ def candidates(given: Mapping[str, object]) -> Iterator[OpOverload]:
 def padding_to_align(keys: int) -> int:
     """How many numbers a row of added numbers is longer than `keys`."""
     return -keys % _ALIGNED
+
+
+def storable(values: object) -> object:
+    """The results of a kernel with int64 in place of uint64, which torch.export.save of PyTorch 2.11 doesn't know.
+
+    These are the state of random numbers, which nothing reads.
+    """
+    assert isinstance(values, tuple)
+    return tuple(
+        value.to(torch.int64) if isinstance(value, Tensor) and value.dtype is torch.uint64 else value
+        for value in values
+    )
 
 
 def _takes_one(query: fx.Node, key: fx.Node) -> bool:

@@ -17,6 +17,7 @@ from torch_tensorrt.engines.inductor.passes.attention_kernels import (
     is_contiguous,
     is_plain,
     padding_to_align,
+    storable,
 )
 from torch_tensorrt.engines.inductor.passes.gate import is_half, on_gpu
 from torch_tensorrt.engines.inductor.passes.masks.reader import arguments_of, sizes_of
@@ -63,6 +64,7 @@ def _choose(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node | None:
             if bias is None and given["attn_mask"] is not None:
                 continue
             call = add_call(graph_module, kernel, *arguments_for(kernel, given, bias))
+            call.meta["val"] = storable(call.meta["val"])
             result = add_call(graph_module, operator.getitem, (call, 0))
         if works(call):
             for new in (call, result):

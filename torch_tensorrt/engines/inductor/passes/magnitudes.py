@@ -126,11 +126,27 @@ class Magnitudes:
     def _combined(self, node: fx.Node, given: Mapping[str, object], depth: int) -> Bound | None:
         if node.target not in {aten.mul.Tensor, aten.add.Tensor} or given.get("alpha", 1) != 1:
             return None
+        if node.target is aten.mul.Tensor:
+            scaled = _normalised_by_hand(node) or self._scaled(given, depth)
+            if scaled is not None:
+                return scaled
         sides = [self._side(given[name], depth) for name in ("self", "other")]
         if any(side is None for side in sides):
             return None
         first, second = (side for side in sides if side is not None)
         return Bound(first * second if node.target is aten.mul.Tensor else first + second)
+
+    def _scaled(self, given: Mapping[str, object], depth: int) -> Bound | None:
+        """A constant times rows of known length."""
+        for factor, rows in ((given["self"], given["other"]), (given["other"], given["self"])):
+            constant, inner = self._constant(factor), self.of(rows, depth)
+            if constant is None or inner is None or inner.length is None or constant.dim() != 1:
+                continue
+            bound = _normalised(constant.shape[0], constant, None)
+            if bound is not None and bound.length is not None:
+                by = bound.length / math.sqrt(constant.shape[0])
+                return Bound(inner.most * by, inner.length * by)
+        return None
 
     def _side(self, given: object, depth: int) -> float | None:
         if isinstance(given, (int, float)):
@@ -145,6 +161,22 @@ class Magnitudes:
         if not isinstance(given, fx.Node) or str(given.target) in self._written:
             return None
         return tensor_of(self._module, given)
+
+
+def _normalised_by_hand(node: fx.Node) -> Bound | None:
+    """x * rsqrt(mean(x^2) + a little), as RMSNorm is written: the mean of the squares of the result is at most 1."""
+    for x, factor in (node.args, node.args[::-1]):
+        chain = [factor] if isinstance(factor, fx.Node) else []
+        for target in (aten.rsqrt.default, aten.add.Tensor, aten.mean.dim, aten.pow.Tensor_Scalar):
+            if not chain or chain[-1].target is not target or not isinstance(chain[-1].args[0], fx.Node):
+                break
+            chain.append(chain[-1].args[0])
+        if len(chain) != 5 or chain[4] is not x or not isinstance(x, fx.Node) or chain[3].args[1] != 2:
+            continue
+        little, count = chain[1].args[1], x.meta["val"].shape[-1]
+        if chain[2].args[1:] == ([-1], True) and isinstance(little, float) and little >= 0 and isinstance(count, int):
+            return Bound(math.sqrt(count), math.sqrt(count))
+    return None
 
 
 def _normalised(count: int, weight: Tensor | None, bias: Tensor | None) -> Bound | None:

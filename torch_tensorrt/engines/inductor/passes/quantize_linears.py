@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from torch_tensorrt.contracts.passes import lowering_pass
 from torch_tensorrt.engines.inductor.knobs import read_knobs
+from torch_tensorrt.engines.inductor.passes.float8_sizes import is_worthwhile
 from torch_tensorrt.engines.inductor.passes.gate import HALF
 from torch_tensorrt.engines.inductor.passes.linears import Linear, identity, linear_of
 from torch_tensorrt.engines.inductor.passes.magnitudes import Bound, Magnitudes
@@ -20,9 +21,6 @@ from torch_tensorrt.spec.settings import CompilationSettings
 aten = torch.ops.aten
 FLOAT8 = torch.float8_e4m3fn
 _LARGEST = 448.0  # of this float8
-_ALIGNED = 16  # rows and columns of weights come in multiples of this
-# Measured on an H200: with few rows and a small weight, taking the input to float8 costs what the product saves.
-_ROWS, _WEIGHTS = 512, 2**22
 _MARGIN = 1.05  # for what rounding adds to a bound
 _POINTWISE = frozenset({aten.gelu.default, aten.relu.default, aten.silu.default, aten.add.Tensor, aten.mul.Tensor})
 
@@ -42,31 +40,23 @@ def quantize_linears(graph_module: fx.GraphModule, settings: CompilationSettings
 
     Where the weights prove how large x can get (after a normalisation, say), one scale for all of x is a constant, and there is
     one for all of w. Elsewhere the largest value of each row of x is looked for at run time, and each column of w has a scale, or,
-    with the engine option `float8_tensorwise`, there is one for all of x and one for all of w. Layers with constant weights whose
-    sizes are multiples of 16 take part, those with few rows only where the weight is large.
+    with the engine option `float8_tensorwise`, there is one for all of x and one for all of w. Layers with constant weights take
+    part where that is faster (`float8_sizes`).
     """
     if FLOAT8 not in settings.enabled_precisions:
         return False
     quantizer = _Quantizer(graph_module, rowwise=not read_knobs(settings).float8_tensorwise)
     written = written_attributes(graph_module)
     found = [linear_of(graph_module, node, written) for node in graph_module.graph.nodes]
-    linears = [linear for linear in found if linear is not None and _is_worthwhile(linear)]
     magnitudes = Magnitudes(graph_module)
-    bounds = [
-        magnitudes.of(linear.x) for linear in linears
-    ]  # before any of the products that they follow from is replaced
-    changed = [quantizer.replace(linear, bound) for linear, bound in zip(linears, bounds, strict=True)]
+    # All bounds before any replacement: they follow from the products before them.
+    bounds = [(linear, magnitudes.of(linear.x)) for linear in found if linear is not None]
+    changed = [
+        quantizer.replace(linear, bound) for linear, bound in bounds if is_worthwhile(linear, bounded=bound is not None)
+    ]
     if any(changed):
         graph_module.graph.eliminate_dead_code()
     return any(changed)
-
-
-def _is_worthwhile(linear: Linear) -> bool:
-    weight, rows = linear.weight, linear.x.meta["val"].shape[0]
-    if weight.dtype not in {*HALF, torch.float32} or weight.shape[0] % _ALIGNED or weight.shape[1] % _ALIGNED:
-        return False
-    typical = rows.node.hint if isinstance(rows, torch.SymInt) else rows
-    return weight.numel() >= _WEIGHTS or (typical is not None and typical >= _ROWS)
 
 
 class _Quantizer:

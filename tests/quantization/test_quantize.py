@@ -1,0 +1,258 @@
+"""`torch_tensorrt.quantize`: int8 kernels in the engines, the accuracy that is left, weights that stay small, and clear refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from quantization.models import Net, digits, images, ranged, relative
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+import torch_tensorrt
+from torch_tensorrt import EngineNotRunnable, InputError, UnsupportedError, engines
+from torch_tensorrt.quantization import quantizing, tools
+
+CPU = torch.device("cpu")
+METHODS = [
+    pytest.param(name, marks=pytest.mark.skipif(not tools.installed(name), reason=f"{name} is not installed"))
+    for name in ("nncf", "torchao")
+]
+ENGINES = ["openvino", "onnxruntime", pytest.param("inductor", marks=pytest.mark.slow)]
+
+
+def needs(engine: str) -> None:
+    support = engines.backend(engine).available(CPU)
+    if not support:
+        pytest.skip(support.reason)
+
+
+@pytest.fixture(scope="module")
+def model() -> Net:
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+@pytest.fixture(scope="module")
+def programs(model: Net) -> dict[str, ExportedProgram]:
+    torch.manual_seed(0)
+    data = [images() for _ in range(4)]
+    known = [name for name in ("nncf", "torchao") if tools.installed(name)]
+    return {name: torch_tensorrt.quantize(model, data, inputs=ranged(3, 16, 16), method=name) for name in known}
+
+
+def layers(compiled: nn.Module) -> list[Mapping[str, str]]:
+    """What OpenVINO executes."""
+    (told,) = torch_tensorrt.runtime.get_layer_info(compiled).values()
+    return list(json.loads(told)["Layers"])
+
+
+def precisions(compiled: nn.Module, *kinds: str) -> list[str]:
+    return [f"{layer['LayerType']} {layer['Precision']}" for layer in layers(compiled) if layer["LayerType"] in kinds]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_openvino_computes_convolutions_and_linear_layers_in_int8(
+    method: str, model: Net, programs: dict[str, ExportedProgram]
+) -> None:
+    compiled = torch_tensorrt.compile(programs[method], engine="openvino", require_full_compilation=True)
+    ran = precisions(compiled, "Convolution", "FullyConnected")
+    assert len(ran) == 4
+    assert all(each.endswith(("i8", "u8")) for each in ran), ran
+    plain = torch_tensorrt.compile(model, inputs=ranged(3, 16, 16), engine="openvino", require_full_compilation=True)
+    assert all(each.endswith("f32") for each in precisions(plain, "Convolution", "FullyConnected"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_results_are_those_of_the_quantized_program_at_any_batch(
+    engine: str, method: str, model: Net, programs: dict[str, ExportedProgram]
+) -> None:
+    needs(engine)
+    program = programs[method]
+    compiled = torch_tensorrt.compile(program, engine=engine, require_full_compilation=True)
+    for batch in (1, 3, 8):
+        x = images(batch)
+        with torch.no_grad():
+            wanted, plain, got = program.module()(x), model(x), compiled(x)
+        assert relative(got, wanted) < 5e-3  # a number half-way between two steps may be rounded to either
+        assert relative(got, plain) < 0.05
+
+
+@pytest.mark.slow
+def test_inductor_calls_kernels_for_int8(programs: dict[str, ExportedProgram], tmp_path: Path) -> None:
+    needs("inductor")
+    if "torchao" not in programs:
+        pytest.skip("torchao is not installed")
+    compiled = torch_tensorrt.compile(programs["torchao"], engine="inductor", require_full_compilation=True)
+    torch_tensorrt.save(compiled, str(tmp_path / "m.ep"))
+    content = (tmp_path / "m.ep").read_bytes()
+    assert b"qconv_pointwise" in content or b"qconv2d_pointwise" in content
+    assert b"qlinear_pointwise" in content
+
+
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_network_for_digits_keeps_its_accuracy(engine: str, method: str) -> None:
+    needs(engine)
+    network, trained_on, others, labels = digits()
+    inputs = [torch_tensorrt.Input(min_shape=(1, 1, 8, 8), opt_shape=(128, 1, 8, 8), max_shape=(1024, 1, 8, 8))]
+    program = torch_tensorrt.quantize(network, trained_on[:256].split(32), inputs=inputs, method=method)
+    compiled = torch_tensorrt.compile(program, engine=engine, min_block_size=1)
+    with torch.no_grad():
+        before, after = (
+            float((each(others).argmax(1) == labels).float().mean()) * 100 for each in (network, compiled)
+        )
+    print(f"\n{engine}, {method}: {before:.2f} % in float32, {after:.2f} % in int8")
+    assert before > 90  # it has learnt something
+    assert before - after <= 0.5
+
+
+def linears(width: int = 512, depth: int = 4) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(*(part for _ in range(depth) for part in (nn.Linear(width, width), nn.ReLU()))).eval()
+
+
+def size_of(program: ExportedProgram, path: Path) -> int:
+    compiled = torch_tensorrt.compile(program, engine="openvino", require_full_compilation=True, min_block_size=1)
+    torch_tensorrt.save(compiled, str(path))
+    return path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("precision", "options", "error"),
+    [("int8", {}, 0.02), ("int4", {}, 0.3), ("int4", {"group_size": 32}, 0.25), ("int8", {"group_size": 64}, 0.02)],
+)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_alone_are_compressed(engine: str, precision: str, options: dict[str, object], error: float) -> None:
+    needs(engine)
+    model = linears()
+    program = torch_tensorrt.quantize(model, inputs=ranged(512), precision=precision, weight_only=True, **options)
+    compiled = torch_tensorrt.compile(program, engine=engine, require_full_compilation=True, min_block_size=1)
+    for batch in (1, 5):
+        x = torch.randn(batch, 512)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(x), program.module()(x), rtol=1e-4, atol=1e-5)
+            assert relative(compiled(x), model(x)) < error
+
+
+@pytest.mark.parametrize(("precision", "held"), [("int8", "i8"), ("int4", "i4")])
+def test_openvino_unpacks_weights_inside_its_kernels(precision: str, held: str) -> None:
+    program = torch_tensorrt.quantize(linears(), inputs=ranged(512), precision=precision, weight_only=True)
+    compiled = torch_tensorrt.compile(program, engine="openvino", require_full_compilation=True, min_block_size=1)
+    wanted = [f"FullyConnected {held}"] * 3 + ["FullyConnected i8"]  # the last layer has eight bits
+    assert precisions(compiled, "FullyConnected") == wanted
+
+
+def test_saved_weights_stay_as_short_as_they_are(tmp_path: Path) -> None:
+    model = linears()
+    weights = sum(each.numel() for each in model.parameters())
+    plain = torch_tensorrt.dynamo.trace(model, arg_inputs=ranged(512))
+    eight, four = (
+        torch_tensorrt.quantize(plain, precision=precision, weight_only=True) for precision in ("int8", "int4")
+    )
+    sizes = [size_of(program, tmp_path / f"{at}.ep") for at, program in enumerate((plain, eight, four))]
+    copies = round(sizes[0] / (4 * weights))  # the engine's own bytes, and those for another machine
+    assert sizes[1] < 0.3 * sizes[0]
+    assert sizes[2] < 0.21 * sizes[0]  # a quarter of the weights, in the last layer, has eight bits
+    assert copies in {1, 2}
+
+
+def test_a_quantized_module_is_saved_and_loaded(programs: dict[str, ExportedProgram], tmp_path: Path) -> None:
+    x = images(3)
+    for name, program in programs.items():
+        path = str(tmp_path / f"{name}.ep")
+        compiled = torch_tensorrt.compile(program, engine="openvino", require_full_compilation=True)
+        torch_tensorrt.save(compiled, path)
+        loaded = torch_tensorrt.load(path).module()
+        assert torch.equal(loaded(x), compiled(x))
+        assert precisions(loaded, "Convolution", "FullyConnected") == precisions(
+            compiled, "Convolution", "FullyConnected"
+        )
+
+
+def test_operators_left_to_pytorch_are_saved_and_loaded_too(
+    programs: dict[str, ExportedProgram], tmp_path: Path
+) -> None:
+    program = next(iter(programs.values()))
+    name = "quantized_decomposed.quantize_per_tensor"
+    compiled = torch_tensorrt.compile(program, engine="openvino", torch_executed_ops={name}, min_block_size=1)
+    torch_tensorrt.save(compiled, str(tmp_path / "m.ep"))
+    x = images()
+    assert torch.equal(torch_tensorrt.load(str(tmp_path / "m.ep")).module()(x), compiled(x))
+    assert relative(compiled(x), program.module()(x)) < 5e-3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_model_and_the_program_given_are_not_changed(method: str, model: Net) -> None:
+    program = torch_tensorrt.dynamo.trace(model, arg_inputs=ranged(3, 16, 16))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    graph, x = str(program.graph), images()
+    wanted = program.module()(x)
+    torch_tensorrt.quantize(program, [images()], method=method)
+    assert str(program.graph) == graph
+    assert torch.equal(program.module()(x), wanted)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+class Named(nn.Module):
+    """Takes its second input by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor, scale: Tensor) -> dict[str, Tensor]:
+        return {"y": self.linear(x) * scale}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_samples_are_what_the_model_is_called_with(by_name: bool, method: str) -> None:
+    given = {"x": torch.randn(4, 16), "scale": torch.ones(16)}
+    sample: object = given if by_name else tuple(given.values())
+    program = torch_tensorrt.quantize(Named().eval(), [sample], method=method)
+    called = program.module()(**given) if by_name else program.module()(*given.values())
+    assert called["y"].shape == (4, 16)
+    assert any("quantize_per_tensor" in str(node.target) for node in program.graph.nodes)
+
+
+WRONG: list[tuple[dict[str, object], str]] = [
+    ({"calibration_data": []}, "calibration_data is empty"),
+    ({"calibration_data": None}, "calibration_data is empty"),
+    ({"calibration_data": images()}, "calibration_data is a Tensor"),
+    ({"calibration_data": ["text"]}, r"calibration_data\[0\] is a str"),
+    ({"calibration_data": [torch.randn(2, 5, 16, 16)]}, r"fails on calibration_data\[0\] \(\[2, 5, 16, 16\] torch.float32\)"),
+    ({"precision": "int2"}, "precision='int2'"),
+    ({"precision": "int4"}, "weight_only=True too"),
+    ({"method": "magic"}, "method='magic'"),
+    ({"group_size": 32}, "group_size=32 is for weight_only=True"),
+    ({"weight_only": True, "group_size": 7}, "group_size=7"),
+    ({"model": 3}, "A int can't be quantized"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), WRONG)
+def test_what_is_wrong_is_said(options: dict[str, object], words: str, model: Net) -> None:
+    given = {"model": model, "calibration_data": [images()], "inputs": ranged(3, 16, 16), **options}
+    with pytest.raises(InputError, match=words):
+        torch_tensorrt.quantize(**given)
+
+
+def test_a_missing_tool_is_named_with_the_way_to_get_it(model: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantizing, "installed", lambda name: False)
+    with pytest.raises(EngineNotRunnable, match="pip install nncf"):
+        torch_tensorrt.quantize(model, [images()])
+    monkeypatch.setitem(__import__("sys").modules, "nncf", None)
+    with pytest.raises(EngineNotRunnable, match="pip install nncf"):
+        torch_tensorrt.quantize(model, [images()], method="nncf")
+
+
+def test_weights_alone_need_a_linear_layer() -> None:
+    with pytest.raises(UnsupportedError, match="this model has none"):
+        torch_tensorrt.quantize(nn.Conv2d(3, 4, 3), inputs=ranged(3, 8, 8), weight_only=True)

@@ -1,0 +1,139 @@
+"""Large bytes in files without a name, mapped: they take memory of the process only while they are read, and the system may take
+it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import mmap
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import TypeAlias
+
+from torch_tensorrt.observe.log import logger
+
+Buffer: TypeAlias = "bytes | bytearray | mmap.mmap"
+LARGE = 16 * 2**20  # bytes from which on a file is worth it
+_CHUNK = 4 * 2**20
+_CAN_MAP = os.name == "posix"  # elsewhere a file can't be removed while it is mapped
+_log = logger("memory")
+
+
+class _Spool(BytesIO):
+    """Writes to a file without a name. Derived from BytesIO because some SDKs write to nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.file = tempfile.TemporaryFile(prefix="torch_tensorrt_")  # noqa: SIM115
+        self.error: OSError | None = None
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error  # SDKs raise something of their own in its place
+            raise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def spooled(write: Callable[[BytesIO], object], size: int) -> Buffer:
+    """What `write` writes: in a mapped file, or in memory where it is not large, with a warning where files can't be written.
+
+    size: about how many bytes that will be. The buffer may be written to; that changes no file.
+    """
+    if size >= LARGE and _CAN_MAP:
+        spool: _Spool | None = None
+        try:
+            spool = _Spool()
+            write(spool)
+            spool.flush()
+            return mmap.mmap(spool.file.fileno(), 0, access=mmap.ACCESS_COPY)
+        except (OSError, RuntimeError) as error:
+            reason = spool.error if spool is not None and spool.error is not None else error
+            if not isinstance(reason, OSError):
+                raise
+            _log.warning(
+                "%d MB can't be written to the folder for temporary files, %s (%s); they are kept in memory. TMPDIR names another.",
+                size // 10**6, tempfile.gettempdir(), reason,
+            )  # fmt: skip
+        finally:
+            if spool is not None:
+                spool.file.close()  # a mapping holds the file
+    memory = BytesIO()
+    write(memory)
+    return memory.getvalue()
+
+
+def read_mapped(path: Path) -> Buffer:
+    """A file's content, mapped where it is large: the file may be removed, but not be written to."""
+    if not _CAN_MAP or path.stat().st_size < LARGE:
+        return path.read_bytes()
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def chunks(part: Buffer | memoryview) -> Iterator[memoryview]:
+    """`part` in pieces, one after the other; of a mapping no more than that is in memory at a time."""
+    view = memoryview(part)
+    for start in range(0, len(view), _CHUNK):
+        yield view[start : start + _CHUNK]
+        release(part)
+
+
+def are_equal(one: Buffer, start: int, other: Buffer, begin: int, length: int) -> bool:
+    """Whether `length` bytes of `one`, from `start` on, are those of `other` from `begin` on."""
+    for done in range(0, length, _CHUNK):
+        size = min(_CHUNK, length - done)
+        if one[start + done : start + done + size] != other[begin + done : begin + done + size]:
+            return False
+        release(one)
+        release(other)
+    return True
+
+
+def release(part: Buffer | memoryview) -> None:
+    """Gives the memory of a mapping back to the system, which reads it from the file again where it is needed.
+
+    Only for mappings of this file, which nobody has written to. Does nothing for other memory.
+    """
+    owner = part.obj if isinstance(part, memoryview) else part
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)
+
+
+def release_file_pages(part: memoryview) -> None:
+    """The same for memory whose owner isn't known, where it is a mapped file as a whole: for engines in a file that was loaded.
+
+    Nobody may have written to it. Linux only; does nothing elsewhere.
+    """
+    if len(part) < LARGE:
+        return
+    start = ctypes.addressof(ctypes.c_char.from_buffer(part)) if not part.readonly else 0
+    end = start + len(part)
+    with contextlib.suppress(OSError, AttributeError):
+        if start and any(first <= start and end <= last for first, last in _file_mappings()):
+            page = mmap.PAGESIZE
+            first = -(-start // page) * page
+            ctypes.CDLL(None).madvise(
+                ctypes.c_void_p(first), ctypes.c_size_t(end // page * page - first), mmap.MADV_DONTNEED
+            )
+
+
+def _file_mappings() -> Iterator[tuple[int, int]]:
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        places, _, _, _, inode, *_ = line.split()
+        if inode != "0":
+            first, _, last = places.partition("-")
+            yield int(first, 16), int(last, 16)

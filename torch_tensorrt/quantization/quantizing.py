@@ -1,0 +1,104 @@
+"""`torch_tensorrt.quantize`: a model and typical inputs in, an ExportedProgram with quantize and dequantize operators out."""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.export import ExportedProgram
+
+from torch_tensorrt.observe.quiet import quiet_torch
+from torch_tensorrt.quantization.exporting import export_again, module_of
+from torch_tensorrt.quantization.samples import Sample, read_samples, run_on
+from torch_tensorrt.quantization.tools import METHODS, installed
+from torch_tensorrt.quantization.weights import compress_weights
+from torch_tensorrt.spec.errors import EngineNotRunnable, InputError
+from torch_tensorrt.trace.tracer import trace
+
+_BITS = {"int8": 8, "int4": 4}
+_GROUP = 128  # columns that share a scale in four bits, where nothing is said
+
+
+def quantize(
+    model: nn.Module | ExportedProgram,
+    calibration_data: object = None,
+    *,
+    inputs: object = None,
+    precision: str = "int8",
+    method: str = "auto",
+    weight_only: bool = False,
+    group_size: int | None = None,
+    symmetric: bool = False,
+) -> ExportedProgram:
+    """A program whose layers compute in int8 once it is compiled: `torch_tensorrt.compile(quantize(model, data))`.
+
+    The tools are NNCF and torchao; one has to be installed. With weight_only=True, neither is needed.
+
+    Args:
+        model: an nn.Module in float32, or an ExportedProgram. It isn't changed.
+        calibration_data: an iterable of samples, each what the model is called with: a tensor, a tuple of positional arguments, or a
+            dict of keyword arguments. All are run.
+        inputs: as for `compile`; an Input with a range keeps that size varying. Default: the sizes of the first sample.
+        precision: "int8", or "int4" with weight_only=True.
+        method: "nncf", "torchao", or "auto": the first of these that is installed.
+        weight_only: weights of linear layers only, each row with a scale of its own; values stay float32.
+        group_size: with weight_only, so many columns of a row have a scale of their own. Default: 128 for int4, the row for int8.
+        symmetric: values are int8 with a zero point of 0, which is what TensorRT takes; torchao only.
+
+    Raises:
+        InputError: an argument is not acceptable, or the model refuses a sample. UnsupportedError: the model can't be traced, or the
+        tool can't quantize it; its own words are quoted. EngineNotRunnable: the tool isn't installed.
+    """
+    if not isinstance(model, (nn.Module, ExportedProgram)):
+        raise InputError(f"A {type(model).__name__} can't be quantized; pass an nn.Module or ExportedProgram.")
+    _check_precision(precision, weight_only=weight_only, group_size=group_size)
+    if weight_only:
+        samples = [] if calibration_data is None else read_samples(calibration_data)
+    else:
+        chosen = _method(method, symmetric=symmetric)
+        samples = read_samples(() if calibration_data is None else calibration_data)
+    program = _program(model, inputs, samples)
+    module = module_of(program)
+    with quiet_torch():
+        if weight_only:
+            bits = _BITS[precision]
+            compress_weights(module, bits=bits, group_size=group_size or (_GROUP if bits == 4 else None))
+            return export_again(module, program)
+        run_on(module, samples[:1], "The model")
+        return export_again(METHODS[chosen](module, samples, symmetric=symmetric), program)
+
+
+def _check_precision(precision: object, *, weight_only: bool, group_size: int | None) -> None:
+    if precision not in _BITS:
+        raise InputError(f"precision={precision!r}: 'int8' is known, and 'int4' with weight_only=True.")
+    if precision == "int4" and not weight_only:
+        raise InputError("precision='int4' is for weights only: no engine computes in four bits. Give weight_only=True too.")
+    if group_size is not None and not weight_only:
+        raise InputError(f"group_size={group_size!r} is for weight_only=True; scales of values are one for a tensor.")
+    if group_size is not None and (type(group_size) is not int or group_size < 2 or group_size % 2):
+        raise InputError(f"group_size={group_size!r}: an even whole number of columns is needed, such as 32, 64 or 128.")
+
+
+def _method(method: object, *, symmetric: bool) -> str:
+    if method == "auto":
+        fitting = ("torchao",) if symmetric else tuple(METHODS)
+        found = next((name for name in fitting if installed(name)), None)
+        if found is None:
+            raise EngineNotRunnable(
+                f"Finding scales needs {' or '.join(fitting)}, and none is installed here. Install with: pip install {fitting[0]}. "
+                "weight_only=True needs neither."
+            )
+        return found
+    if method not in METHODS:
+        raise InputError(f"method={method!r}: known are 'auto', {', '.join(map(repr, METHODS))}.")
+    return str(method)
+
+
+def _program(model: nn.Module | ExportedProgram, inputs: object, samples: list[Sample]) -> ExportedProgram:
+    if isinstance(model, ExportedProgram):
+        if inputs is not None:
+            raise InputError("`inputs` are for an nn.Module; an ExportedProgram knows its own. Leave them out.")
+        return model
+    if inputs is not None:
+        return trace(model, arg_inputs=inputs)
+    if not samples:
+        raise InputError("Neither inputs nor calibration_data were given; inputs=[torch_tensorrt.Input(shape=...)] is needed.")
+    return trace(model, arg_inputs=samples[0].args or None, kwarg_inputs=dict(samples[0].kwargs) or None)

@@ -1,0 +1,70 @@
+"""What a model is called with while a tool looks at its values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from torch_tensorrt.spec.errors import InputError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The arguments of one call."""
+
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+
+    def describe(self) -> str:
+        """The shapes and dtypes of its tensors."""
+        given = [*self.args, *self.kwargs.values()]
+        said = [f"{list(each.shape)} {each.dtype}" if isinstance(each, Tensor) else type(each).__name__ for each in given]
+        return ", ".join(said) or "nothing"
+
+
+def read_samples(calibration_data: object) -> list[Sample]:
+    """Each entry of `calibration_data`: a tensor, a tuple or list of positional arguments, or a dict of keyword arguments.
+
+    Raises InputError when there is none, or one is something else.
+    """
+    if isinstance(calibration_data, (Tensor, Mapping)) or not isinstance(calibration_data, Iterable):
+        raise InputError(
+            f"calibration_data is a {type(calibration_data).__name__}; an iterable of samples is needed, each a tensor, a tuple of "
+            "positional arguments or a dict of keyword arguments: calibration_data=[batch1, batch2, ...]."
+        )
+    samples = [_sample(place, each) for place, each in enumerate(calibration_data)]
+    if not samples:
+        raise InputError(
+            "calibration_data is empty: scales are found by running the model on typical inputs. Give some (100 images are "
+            "usual), or weight_only=True, which needs none."
+        )
+    return samples
+
+
+def _sample(place: int, given: object) -> Sample:
+    if isinstance(given, Tensor):
+        return Sample((given,), {})
+    if isinstance(given, Mapping):
+        return Sample((), {str(name): value for name, value in given.items()})
+    if isinstance(given, (tuple, list)):
+        return Sample(tuple(given), {})
+    raise InputError(
+        f"calibration_data[{place}] is a {type(given).__name__}; a tensor, a tuple of positional arguments or a dict of keyword "
+        "arguments is needed."
+    )
+
+
+def run_on(module: nn.Module, samples: Iterable[Sample], what: str) -> None:
+    """Runs `module` on each. Raises InputError with the sample's place and form where the model refuses it."""
+    with torch.no_grad():
+        for place, sample in enumerate(samples):
+            try:
+                module(*sample.args, **sample.kwargs)
+            except Exception as error:
+                raise InputError(
+                    f"{what} fails on calibration_data[{place}] ({sample.describe()}): {type(error).__name__}: {error}\n"
+                    "A sample is what the model is called with; give labels and the like nowhere, and sizes that `inputs` allow."
+                ) from error

@@ -1,0 +1,116 @@
+"""The only file that imports NNCF and torchao, on first use: each finds scales for a program's graph by running it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+
+import torch
+from torch import fx, nn
+
+from torch_tensorrt.observe.quiet import quiet_torch
+from torch_tensorrt.quantization.samples import Sample, run_on
+from torch_tensorrt.spec.errors import EngineNotRunnable, InputError, UnsupportedError
+
+aten = torch.ops.aten
+_ATTENTION = frozenset({aten.scaled_dot_product_attention.default, aten._scaled_dot_product_flash_attention.default})
+
+
+def installed(name: str) -> bool:
+    """Whether the package can be imported here."""
+    return importlib.util.find_spec(name) is not None
+
+
+@contextmanager
+def _silent(*names: str) -> Iterator[None]:
+    """Errors only, of these loggers: the tools remark on parts of themselves that aren't used here."""
+    logs = [logging.getLogger(name) for name in names]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
+
+
+def _imported(package: str, module: str) -> ModuleType:
+    try:
+        with quiet_torch(), _silent("torchao", "torch.utils._pytree"):
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise EngineNotRunnable(
+            f"method={package!r} needs the package {package}, which can't be imported here ({error}). Install it with: "
+            f"pip install {package}"
+        ) from error
+
+
+def quantize_with_nncf(module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool) -> nn.Module:
+    """NNCF's post-training quantization, with its settings for transformers where the graph has attention in it.
+
+    Raises UnsupportedError with NNCF's own words, EngineNotRunnable when it isn't installed.
+    """
+    if symmetric:
+        raise InputError("symmetric=True is done by torchao only: give method='torchao', or leave method out.")
+    nncf = _imported("nncf", "nncf")
+    attends = any(node.target in _ATTENTION for node in module.graph.nodes)
+    try:
+        with _silent("nncf", "torchao", "torch.utils._pytree"):
+            made = nncf.quantize(
+                module,
+                nncf.Dataset([sample.args or dict(sample.kwargs) for sample in samples]),
+                subset_size=len(samples),
+                model_type=nncf.ModelType.TRANSFORMER if attends else None,
+            )
+    except Exception as error:
+        raise UnsupportedError(
+            f"NNCF can't quantize this model: {type(error).__name__}: {error}\nTry method='torchao'."
+        ) from error
+    assert isinstance(made, nn.Module)
+    return made
+
+
+def quantize_with_torchao(module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool) -> nn.Module:
+    """torchao's PT2E flow with its quantizer for x86; `symmetric`: values are int8 around 0, where they are uint8 otherwise.
+
+    Raises UnsupportedError with torchao's own words, EngineNotRunnable when it isn't installed.
+    """
+    flow = _imported("torchao", "torchao.quantization.pt2e.quantize_pt2e")
+    x86 = _imported("torchao", "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+    config = _around_zero(x86) if symmetric else x86.get_default_x86_inductor_quantization_config()
+    try:
+        with quiet_torch():
+            prepared = flow.prepare_pt2e(module, x86.X86InductorQuantizer().set_global(config))
+    except Exception as error:
+        raise UnsupportedError(
+            f"torchao can't quantize this model: {type(error).__name__}: {error}\nTry method='nncf'."
+        ) from error
+    run_on(prepared, samples, "The model that torchao prepared")
+    with quiet_torch():
+        made = flow.convert_pt2e(prepared)
+    assert isinstance(made, nn.Module)
+    return made
+
+
+def _around_zero(x86: ModuleType):  # type: ignore[no-untyped-def]
+    """torchao's settings for x86, but for values: int8 with a zero point of 0."""
+    quantizers = _imported("torchao", "torchao.quantization.pt2e.quantizer")
+    observers = _imported("torchao", "torchao.quantization.pt2e.observer")
+    default = x86.get_default_x86_inductor_quantization_config()
+    values = quantizers.QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_symmetric,
+        is_dynamic=False,
+        observer_or_fake_quant_ctr=observers.HistogramObserver.with_args(eps=2**-12),
+    )
+    return type(default)(values, values, default.weight, default.bias, False)
+
+
+METHODS: Mapping[str, Callable[..., nn.Module]] = {"nncf": quantize_with_nncf, "torchao": quantize_with_torchao}
