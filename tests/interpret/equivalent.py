@@ -66,7 +66,7 @@ class Mutant:
 
 def reason_to_be_silent(mutant: Mutant) -> str:
     """Why it changes nothing of what the network gives, or "". A condition on values has to hold for all inputs."""
-    if why := _all_bytes(mutant) or _two_formulas(mutant):
+    if why := _all_bytes(mutant) or _two_formulas(mutant) or _hidden(mutant):
         return why
     why = ""
     for run in mutant.runs:
@@ -109,6 +109,30 @@ def _two_formulas(m: Mutant) -> str:
             return ""
     return (
         "a Select of two formulas for one value: they agree wherever the choice is another" if differ >= _OFTEN else ""
+    )
+
+
+def _hidden(m: Mutant) -> str:
+    """Whether it is a place counted by running sums of a mask, and other only where a Select by that mask takes its other branch."""
+    source = next((layer for layer in m.layers if m.layer.inputs and m.layer.inputs[0] in layer.outputs), None)
+    counts = next((layer for layer in m.layers if source and source.inputs and source.inputs[0] in layer.outputs), None)
+    if m.layer.kind != "ELEMENTWISE" or counts is None or counts.kind != "CUMULATIVE":
+        return ""
+    layers, name = m.readers, m.layer.outputs[0]
+    while len(layers) == 1 and layers[0].kind in {"SHUFFLE", "GATHER"}:
+        name, layers = layers[0].outputs[0], _behind(m, layers[0])
+    if len(layers) != 1 or layers[0].kind != "SELECT" or layers[0].inputs[1] != name:
+        return ""
+    differ = 0
+    for before, after in m.runs:
+        at, taken = torch.broadcast_tensors(before[name] != after[name], before[str(layers[0].inputs[0])])
+        differ += int(at.sum())
+        if bool((at & taken).any()):
+            return ""
+    return (
+        "where it is another index, before the first of a mask, the mask hides what it picks"
+        if differ >= _OFTEN
+        else ""
     )
 
 

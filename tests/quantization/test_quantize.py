@@ -94,8 +94,6 @@ def test_inductor_calls_kernels_for_int8(programs: dict[str, ExportedProgram], t
     assert b"qlinear_pointwise" in content
 
 
-
-
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_network_for_digits_keeps_its_accuracy(engine: str, method: str) -> None:
@@ -105,9 +103,7 @@ def test_a_network_for_digits_keeps_its_accuracy(engine: str, method: str) -> No
     program = torch_tensorrt.quantize(network, trained_on[:256].split(32), inputs=inputs, method=method)
     compiled = torch_tensorrt.compile(program, engine=engine, min_block_size=1)
     with torch.no_grad():
-        before, after = (
-            float((each(others).argmax(1) == labels).float().mean()) * 100 for each in (network, compiled)
-        )
+        before, after = (float((each(others).argmax(1) == labels).float().mean()) * 100 for each in (network, compiled))
     print(f"\n{engine}, {method}: {before:.2f} % in float32, {after:.2f} % in int8")
     assert before > 90  # it has learnt something
     assert before - after <= 0.5
@@ -227,7 +223,10 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"calibration_data": None}, "calibration_data is empty"),
     ({"calibration_data": images()}, "calibration_data is a Tensor"),
     ({"calibration_data": ["text"]}, r"calibration_data\[0\] is a str"),
-    ({"calibration_data": [torch.randn(2, 5, 16, 16)]}, r"fails on calibration_data\[0\] \(\[2, 5, 16, 16\] torch.float32\)"),
+    (
+        {"calibration_data": [torch.randn(2, 5, 16, 16)]},
+        r"fails on calibration_data\[0\] \(\[2, 5, 16, 16\] torch.float32\)",
+    ),
     ({"precision": "int2"}, "precision='int2'"),
     ({"precision": "int4"}, "weight_only=True too"),
     ({"method": "magic"}, "method='magic'"),

@@ -92,6 +92,16 @@ def chunks(part: Buffer | memoryview) -> Iterator[memoryview]:
         release(part)
 
 
+def find(wanted: bytes, part: Buffer, start: int, end: int) -> int:
+    """Where `wanted` is in `part` from `start` to `end`, or -1."""
+    for window in range(start, end, _CHUNK):
+        place = part.find(wanted, window, min(window + _CHUNK + len(wanted) - 1, end))
+        release(part)
+        if place >= 0:
+            return place
+    return -1
+
+
 def are_equal(one: Buffer, start: int, other: Buffer, begin: int, length: int) -> bool:
     """Whether `length` bytes of `one`, from `start` on, are those of `other` from `begin` on."""
     for done in range(0, length, _CHUNK):

@@ -70,11 +70,15 @@ def _check_precision(precision: object, *, weight_only: bool, group_size: int | 
     if precision not in _BITS:
         raise InputError(f"precision={precision!r}: 'int8' is known, and 'int4' with weight_only=True.")
     if precision == "int4" and not weight_only:
-        raise InputError("precision='int4' is for weights only: no engine computes in four bits. Give weight_only=True too.")
+        raise InputError(
+            "precision='int4' is for weights only: no engine computes in four bits. Give weight_only=True too."
+        )
     if group_size is not None and not weight_only:
         raise InputError(f"group_size={group_size!r} is for weight_only=True; scales of values are one for a tensor.")
     if group_size is not None and (type(group_size) is not int or group_size < 2 or group_size % 2):
-        raise InputError(f"group_size={group_size!r}: an even whole number of columns is needed, such as 32, 64 or 128.")
+        raise InputError(
+            f"group_size={group_size!r}: an even whole number of columns is needed, such as 32, 64 or 128."
+        )
 
 
 def _method(method: object, *, symmetric: bool) -> str:
@@ -100,5 +104,7 @@ def _program(model: nn.Module | ExportedProgram, inputs: object, samples: list[S
     if inputs is not None:
         return trace(model, arg_inputs=inputs)
     if not samples:
-        raise InputError("Neither inputs nor calibration_data were given; inputs=[torch_tensorrt.Input(shape=...)] is needed.")
+        raise InputError(
+            "Neither inputs nor calibration_data were given; inputs=[torch_tensorrt.Input(shape=...)] is needed."
+        )
     return trace(model, arg_inputs=samples[0].args or None, kwarg_inputs=dict(samples[0].kwargs) or None)

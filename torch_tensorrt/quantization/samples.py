@@ -21,7 +21,9 @@ class Sample:
     def describe(self) -> str:
         """The shapes and dtypes of its tensors."""
         given = [*self.args, *self.kwargs.values()]
-        said = [f"{list(each.shape)} {each.dtype}" if isinstance(each, Tensor) else type(each).__name__ for each in given]
+        said = [
+            f"{list(each.shape)} {each.dtype}" if isinstance(each, Tensor) else type(each).__name__ for each in given
+        ]
         return ", ".join(said) or "nothing"
 
 
@@ -61,10 +63,14 @@ def run_on(module: nn.Module, samples: Iterable[Sample], what: str) -> None:
     """Runs `module` on each. Raises InputError with the sample's place and form where the model refuses it."""
     with torch.no_grad():
         for place, sample in enumerate(samples):
-            try:
-                module(*sample.args, **sample.kwargs)
-            except Exception as error:
-                raise InputError(
-                    f"{what} fails on calibration_data[{place}] ({sample.describe()}): {type(error).__name__}: {error}\n"
-                    "A sample is what the model is called with; give labels and the like nowhere, and sizes that `inputs` allow."
-                ) from error
+            _run(module, sample, f"{what} fails on calibration_data[{place}]")
+
+
+def _run(module: nn.Module, sample: Sample, what: str) -> None:
+    try:
+        module(*sample.args, **sample.kwargs)
+    except Exception as error:
+        raise InputError(
+            f"{what} ({sample.describe()}): {type(error).__name__}: {error}\n"
+            "A sample is what the model is called with: no labels, and sizes that `inputs` allow."
+        ) from error

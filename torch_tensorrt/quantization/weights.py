@@ -20,8 +20,8 @@ def compress_weights(module: fx.GraphModule, *, bits: int, group_size: int | Non
     bits: 8, or 4 for all layers but the last, whose errors reach the results directly. group_size: so many columns of a row have a
     scale of their own; None: the whole row has one. Raises UnsupportedError when there is no linear layer with float32 weights.
     """
-    layers = [node for node in module.graph.find_nodes(op="call_function", target=aten.linear.default)]
-    layers = [node for node in layers if _weight(module, node) is not None]
+    found = module.graph.find_nodes(op="call_function", target=aten.linear.default)
+    layers = [node for node in found if _weight(module, node) is not None]
     if not layers:
         raise UnsupportedError(
             "weight_only=True compresses linear layers with float32 weights, and this model has none; quantize it with "
@@ -66,7 +66,9 @@ def _compressed(module: fx.GraphModule, weight: Tensor, form: tuple[int, int], n
     bounds = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     target = quantized_operator("dequantize_per_channel")
     made = module.graph.call_function(target, (*nodes, 0, *bounds, torch.int8))
-    return made if size == weight.shape[1] else module.graph.call_function(aten.view.default, (made, list(weight.shape)))
+    return (
+        made if size == weight.shape[1] else module.graph.call_function(aten.view.default, (made, list(weight.shape)))
+    )
 
 
 def round_weight(rows: Tensor, *, bits: int) -> tuple[Tensor, Tensor]:

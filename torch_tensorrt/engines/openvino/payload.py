@@ -28,7 +28,7 @@ from itertools import pairwise
 
 import torch
 
-from torch_tensorrt.contracts.mapped import Buffer, are_equal, release
+from torch_tensorrt.contracts.mapped import Buffer, are_equal, find
 from torch_tensorrt.engines.openvino.knobs import properties_from
 from torch_tensorrt.engines.openvino.representation import Representation
 from torch_tensorrt.engines.openvino.wiring import Wiring
@@ -169,8 +169,7 @@ def _find(blob: Buffer, weights: Buffer, wanted: tuple[int, int], cursor: int) -
     searched, (first, last) = 0, wanted
     needle = weights[first : min(first + _NEEDLE, last)]
     for start, end in ((cursor, len(blob)), (0, min(cursor + _NEEDLE, len(blob)))):
-        place = blob.find(needle, start, end)
-        release(blob)
+        place = find(needle, blob, start, end)
         if place >= 0 and are_equal(blob, place, weights, first, last - first):
             return place, searched
         searched += end - start

@@ -46,7 +46,9 @@ def rewrite_quantize(node: fx.Node) -> None:
     assert isinstance(x, fx.Node) and isinstance(low, int) and isinstance(high, int)
     scale, zero = (given[name] for name in (("scales", "zero_points") if along else ("scale", "zero_point")))
     if all(kind_of(user).startswith("dequantize") and grid_of(user) == grid_of(node) for user in node.users):
-        rule = aten.fake_quantize_per_channel_affine_cachemask if along else aten.fake_quantize_per_tensor_affine_cachemask
+        rule = (
+            aten.fake_quantize_per_channel_affine_cachemask if along else aten.fake_quantize_per_tensor_affine_cachemask
+        )
         parts: tuple[object, ...] = (x, scale, zero, given["axis"], low, high) if along else (x, scale, zero, low, high)
         faked = new(operator.getitem, (new(rule.default, parts), 0))  # type: ignore[arg-type]
         faked.meta["val"] = x.meta["val"]

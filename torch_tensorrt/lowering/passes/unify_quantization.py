@@ -47,7 +47,7 @@ def kept_quantization(graph: fx.Graph) -> frozenset[OpOverload]:
 
 
 def _settle(module: fx.GraphModule, node: fx.Node) -> bool:
-    """quantize_per_tensor.tensor(x, tensor(0.1), tensor(3), ...)  ->  quantize_per_tensor(x, 0.1, 3, ...)"""
+    """quantize_per_tensor.tensor(x, tensor(0.1), tensor(3), ...)  ->  quantize_per_tensor(x, 0.1, 3, ...)."""
     given = dict(arguments(node))
     names = ("scale", "zero_point", "quant_min", "quant_max")
     known = {name: found for name in names if (found := constant(given[name])) is not None and found.numel() == 1}
@@ -69,8 +69,8 @@ def _weights(module: fx.GraphModule, node: fx.Node) -> bool:
         if numbers is None or scale is None or scale.dtype is not torch.float32:
             continue
         last, shift = node, None
-        (user, *others) = [*node.users] or [None]
-        if user is not None and not others and user.target is aten.sub.Tensor and user.args[0] is node:
+        user = next(iter(node.users), None)
+        if user is not None and len(node.users) == 1 and user.target is aten.sub.Tensor and user.args[0] is node:
             shift = constant(user.args[1])
             last = user if shift is not None and not user.kwargs else node
         if last is not node and shift is not None:
@@ -84,17 +84,20 @@ def _weights(module: fx.GraphModule, node: fx.Node) -> bool:
 
 
 def _numbers(value: object) -> tuple[fx.Node | None, Tensor | None]:
-    """w and zero of w, float(w) and float(w) - zero."""
+    """w and zero of w, float(w) and float(w) - zero, for a constant w of eight bits."""
     zero = None
-    if isinstance(value, fx.Node) and value.target is aten.sub.Tensor and not value.kwargs:
-        value, zero = value.args[0], constant(value.args[1])
+    if not isinstance(value, fx.Node):
+        return None, None
+    source: object = value
+    if value.target is aten.sub.Tensor and not value.kwargs and value.meta["val"].dtype is torch.float32:
+        source, zero = value.args[0], constant(value.args[1])
         if zero is None:
             return None, None
-    if isinstance(value, fx.Node) and value.target is aten._to_copy.default:
-        value = value.args[0]
-    found = constant(value)
-    fits = isinstance(value, fx.Node) and found is not None and found.dtype in _EIGHT and found.dim() > 1
-    return (value, zero) if fits and isinstance(value, fx.Node) else (None, None)
+    if isinstance(source, fx.Node) and source.target is aten._to_copy.default:
+        source = source.args[0] if source.meta["val"].dtype is torch.float32 else None
+    found = constant(source)
+    fits = found is not None and found.dtype in _EIGHT and found.dim() > 1
+    return (source, zero) if fits and isinstance(source, fx.Node) else (None, None)
 
 
 def _dequantized(module: fx.GraphModule, numbers: fx.Node, scale: Tensor, zero: Tensor | None) -> fx.Node | None:
@@ -148,7 +151,12 @@ def _affine(module: fx.GraphModule, node: fx.Node) -> bool:
     x, blocks, scale = given["input"], given["block_size"], constant(given["scale"])
     zero, back = constant(given["zero_point"]), "dequantize" in str(node.target)
     dtype = given["input_dtype" if back else "output_dtype"]
-    if not isinstance(x, fx.Node) or scale is None or dtype not in _EIGHT or (zero is None and given["zero_point"] is not None):
+    if (
+        not isinstance(x, fx.Node)
+        or scale is None
+        or dtype not in _EIGHT
+        or (zero is None and given["zero_point"] is not None)
+    ):
         return False
     assert isinstance(blocks, Sequence) and isinstance(dtype, torch.dtype)
     made = _affine_form(module, x, (blocks, scale, zero), (dtype, _bounds(given, dtype)), back=back)
