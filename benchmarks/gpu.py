@@ -45,6 +45,8 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--out", default=str(RESULTS), help="folder of the results")
     parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--building", default="/tmp/torch_tensorrt_benchmark.building", help=argparse.SUPPRESS)
+    parser.add_argument("--skip", nargs="*", default=[], help=argparse.SUPPRESS)
     parser.add_argument("--lock", default="/tmp/torch_tensorrt_benchmark.lock", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -68,7 +70,13 @@ def run_all(arguments: argparse.Namespace) -> None:
             if late:
                 process.kill()
             if process.poll() is not None or late:
-                del running[name]
+                gpu, _ = running.pop(name)
+                crashed = folder / f"{_plain(name)}.building"
+                if not late and crashed.exists():  # what was being built ended the process: once more, without it
+                    with (folder / f"{_plain(name)}.skip").open("a") as skipped:
+                        skipped.write(crashed.read_text() + "\n")
+                    crashed.unlink()
+                    running[name] = (gpu, _start(name, gpu, arguments, folder))
                 write(arguments, [_kept(folder, name) for name in names])
         if late:
             waiting.clear()
@@ -91,6 +99,13 @@ def _start(name: str, gpu: int, arguments: argparse.Namespace, folder: Path) -> 
     command += ["--keep", str(folder), "--device", arguments.device, "--seconds", str(arguments.seconds)]
     command += ["--options", arguments.options, *(["--tiny"] * arguments.tiny)]
     command += ["--only", *arguments.only] if arguments.only else []
+    skipped, building = folder / f"{_plain(name)}.skip", folder / f"{_plain(name)}.building"
+    building.unlink(missing_ok=True)
+    command += [
+        "--building",
+        str(building),
+        *(["--skip", *skipped.read_text().splitlines()] if skipped.exists() else []),
+    ]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": str(gpu)}
     with (folder / f"{_plain(name)}.log").open("wb") as log:  # max-autotune writes tables of every choice
         return subprocess.Popen(command, env=environment, stderr=log)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import torch_tensorrt
+from torch_tensorrt.engines.inductor.cxx import compiler
 
 Inputs: TypeAlias = "tuple[Tensor, ...]"
 Call: TypeAlias = "Callable[[], object]"
@@ -84,7 +85,9 @@ def aotinductor(model: nn.Module, inputs: Inputs) -> Built:
     program = torch.export.export(model, inputs, strict=False)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.pt2")
-        torch._inductor.aoti_compile_and_package(program, package_path=path)
+        # Where the machine's compiler has no shared C++ library, PyTorch's loader crashes on what it makes: the peer gets ours.
+        options = {"cpp.cxx": (compiler(),)}
+        torch._inductor.aoti_compile_and_package(program, package_path=path, inductor_configs=options)
         start = time.perf_counter()
         run = torch._inductor.aoti_load_package(path)
         run(*inputs)

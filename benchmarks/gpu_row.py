@@ -146,6 +146,10 @@ class RowRun:
             self.reference = first_tensor(exact(*given)).detach().float().cpu()
         del exact
         self.failed: dict[str, str] = {}
+        self.building = Path(
+            arguments.building
+        )  # holds the name of what is being built: it tells what ended the process
+        self.skipped = arguments.skip
         self.facts: dict[str, dict[str, float | None]] = {}
         self.built: dict[str, known.Built] = {}
 
@@ -166,6 +170,10 @@ class RowRun:
 
     def build(self, name: str, make: Make) -> None:
         """Builds a contender and compares its first result. One that fails is shown as failed."""
+        if name in self.skipped:
+            self.failed[name] = "ended the process"
+            return
+        self.building.write_text(name)
         before = torch.cuda.mem_get_info()[0] if self.device == "cuda" else 0
         try:
             start = time.perf_counter()
@@ -177,6 +185,8 @@ class RowRun:
             self.failed[name] = f"{type(error).__name__}: {error}"[:300]
             print(f"  {self.name}: {name} FAILED {self.failed[name]}", flush=True)
             return
+        finally:
+            self.building.unlink(missing_ok=True)
         self.built[name] = made
         used = (before - torch.cuda.mem_get_info()[0]) / 1e6 if self.device == "cuda" else None
         error_ = float((result - self.reference).norm() / self.reference.norm())

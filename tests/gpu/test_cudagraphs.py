@@ -167,13 +167,17 @@ def test_calls_follow_the_callers_streams(layers: Pair) -> None:
 
 def test_sixteen_threads_on_streams_of_their_own(layers: Pair) -> None:
     model, module = layers
+    given = torch.randn(
+        5, 64, device="cuda"
+    )  # PyTorch lets no other thread draw random numbers while a graph is captured
+    torch.cuda.synchronize()
     with enable_cudagraphs(module, kept=4) as graphs:
 
         def call(seed: int) -> None:
             stream = torch.cuda.Stream()
             with torch.cuda.stream(stream), torch.no_grad():
                 for turn in range(15):
-                    x = torch.randn(1 + (seed + turn) % 5, 64, device="cuda")
+                    x = given[: 1 + (seed + turn) % 5] * (seed + turn)
                     assert_agree(graphs(x), model(x))
                     if turn % 5 == 0:
                         assert_agree(module(x), model(x))
@@ -325,7 +329,7 @@ def test_a_capture_goes_well_while_another_thread_allocates_and_waits(layers: Pa
         turns = 0
         with torch.cuda.stream(torch.cuda.Stream()), torch.no_grad():
             while not stop.is_set():
-                y = torch.randn(257, 257, device="cuda")
+                y = torch.ones(257, 257, device="cuda")
                 (y @ y).sum().item()
                 torch.cuda.current_stream().synchronize()
                 turns += 1
@@ -446,15 +450,14 @@ def test_graphs_on_the_gpu_that_the_model_was_compiled_for() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
-def test_inputs_on_another_gpu_are_followed_or_moved_or_refused() -> None:
+def test_inputs_on_another_gpu_are_moved_or_refused() -> None:
     model = Layers().eval().to("cuda:1")
     x = torch.randn(8, 64, device="cuda:1")
     module = torch_tensorrt.compile(model, inputs=[x], min_block_size=1)
     moved = x.to("cuda:0")
     with torch.no_grad():
-        given = module(moved)
-        assert given[0].device == moved.device
-        torch.testing.assert_close(given[0].to("cuda:1"), model(x)[0], rtol=1e-4, atol=1e-4)
+        with pytest.raises(InputError, match=r"on cuda:0, and is on cuda:1"):
+            module(moved)
         with torch_tensorrt.runtime.set_multi_device_safe_mode(True):
             given = module(moved)
             assert given[0].device == x.device

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import torch_tensorrt
 from torch_tensorrt.contracts.engine import Engine
 from torch_tensorrt.runtime.op import live_engine
+from torch_tensorrt.spec.errors import InputError
 
 pytestmark = pytest.mark.gpu
 
@@ -204,12 +205,11 @@ def test_weights_can_be_replaced() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
-def test_an_engine_runs_on_the_gpu_that_its_inputs_are_on() -> None:
+def test_an_engine_stays_on_the_gpu_that_it_was_built_on() -> None:
     model = Layers().eval().cuda()
-    module = compiled(model, torch.randn(8, 64, device="cuda:0"))
-    engine = engine_of(module)
-    x = torch.randn(8, 64, device="cuda:1")
-    given = engine.run([x])
-    assert given[0].device == x.device
+    engine = engine_of(compiled(model, torch.randn(8, 64, device="cuda:0")))
+    with pytest.raises(InputError, match=r"on cuda:1, and is on cuda:0"):
+        engine.run([torch.randn(8, 64, device="cuda:1")])
+    x = torch.randn(8, 64, device="cuda:0")
     with torch.no_grad():
-        assert_agree(tuple(given), model.to("cuda:1")(x))
+        assert_agree(tuple(engine.run([x])), model(x))

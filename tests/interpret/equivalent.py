@@ -125,7 +125,9 @@ def _hidden(m: Mutant) -> str:
         return ""
     differ = 0
     for before, after in m.runs:
-        at, taken = torch.broadcast_tensors(before[name] != after[name], before[str(layers[0].inputs[0])])
+        was, now = before[name], after[name]
+        other = (was != now) & ~((was != was) & (now != now))
+        at, taken = torch.broadcast_tensors(other, before[str(layers[0].inputs[0])])
         differ += int(at.sum())
         if bool((at & taken).any()):
             return ""

@@ -7,6 +7,7 @@ numbered by its value. The sign of a zero is no part of it.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from interpret.ranges import Range, find_ranges, narrow
+from interpret.ranges import ONE_BY_ONE, Range, find_ranges, narrow
 from interpret.reading import Layer, axes_of
 from interpret.semantics import RUNS
 
@@ -55,6 +56,7 @@ class _Numbering:
         self.ranges = find_ranges(layers, values, facts.least)
         self.describe = facts.describe
         self.fixed: set[str] = set()
+        self.narrowed: set[str] = set()  # what is known more of, under a condition
         self.numbers: dict[str, Tensor] = {}
         self.nans: dict[str, Tensor] = {}  # the numbers of what is NaN in the same places
         self.others: dict[str, Tensor] = {}  # of whole numbers not below 0: whether each is another than 0
@@ -106,7 +108,13 @@ class _Numbering:
     def _unknown(self, layer: Layer, place: int) -> Tensor:
         """Of a layer that isn't looked into: all of its parameters and inputs."""
         words = [self._words(layer), str(place)]
-        words += [f"{tuple(self.of(name).shape)} {_digest(self.of(name))}" if name else "" for name in layer.inputs]
+        given = [self.of(name) if name else None for name in layer.inputs]
+        if (
+            layer.kind == "ATTENTION_INPUT" and len(given) > 3 and given[3] is not None
+        ):  # a mask goes for all batches and heads
+            query, key = (self.values[str(name)].shape for name in layer.inputs[:2])
+            given[3] = given[3].expand((*query[:-1], key[-2]))
+        words += ["" if numbers is None else f"{tuple(numbers.shape)} {_digest(numbers)}" for numbers in given]
         return _mix(_places(self.values[layer.outputs[place]]) + _seed(" ".join(words)))
 
     def _of_two(self, layer: Layer) -> Tensor:
@@ -119,16 +127,31 @@ class _Numbering:
         first, second = torch.broadcast_tensors(*numbers)
         seed = _seed(f"{op} {self.values[names[0]].dtype}")
         if op not in _COMMUTES:
-            return _mix(first * _FIRST + _mix(second) + seed)
+            made = _mix(first * _FIRST + _mix(second) + seed)
+            return made if op == "GREATER" else self._one_of_two(op, names, made)
         made = _mix(_mix(first) + _mix(second) + seed)
         if op not in _IDEMPOTENT:
-            return made
+            return made if op == "EQUAL" else self._one_of_two(op, names, made)
         made = torch.where(first == second, first, made)
         nothing = {"OR": False, "AND": True}.get(op)
         if nothing is None:
-            return made
+            return self._one_of_two(op, names, made)
         idle = _of_value(torch.tensor(nothing))
         return torch.where(first == idle, second, torch.where(second == idle, first, made))
+
+    def _one_of_two(self, op: str, names: Sequence[str], made: Tensor) -> Tensor:
+        """Where bounds say that an operation gives one of its operands: x + 0, x * 1, the larger of x and what is smaller."""
+        one, other = (self.ranges[name] for name in names)
+        first, second = (self.of(name) for name in names)
+        idle = {"SUM": 0.0, "SUB": 0.0, "PROD": 1.0, "DIV": 1.0, "POW": 1.0}.get(op)
+        if idle is not None:
+            made = torch.where(other.known & (other.low == idle), first, made)
+            return torch.where(one.known & (one.low == idle), second, made) if op in _COMMUTES else made
+        if op not in {"MAX", "MIN"}:
+            return made
+        more, less = (one, other) if op == "MAX" else (other, one)
+        made = torch.where((more.low >= less.high) & ~other.nan, first, made)
+        return torch.where((less.low >= more.high) & ~one.nan, second, made)
 
     def _bounded(self, layer: Layer, made: Tensor) -> Tensor:
         """Of the larger or smaller of a value and a bound: where nothing lies between the bounds, it is that one, or NaN."""
@@ -177,10 +200,17 @@ class _Numbering:
         """A Select's branch, with what is known besides where it is taken."""
         name = str(layer.inputs[place])
         told = narrow(self.layers, str(layer.inputs[0]), place == 1, self.ranges)
-        if not told or name in self.fixed:
+        if not told or name in self.fixed or self.narrowed:
             return self.of(name)
-        ranges = find_ranges(self.layers, self.values, self.least, (told, self.ranges))
-        return _with_known(self.of(name), ranges[name], self.values[name])
+        there = copy.copy(self)
+        there.ranges = find_ranges(self.layers, self.values, self.least, (told, self.ranges))
+        there.narrowed, there.numbers = set(told), dict(self.numbers)
+        for other in self.layers[: self.layers.index(layer)]:
+            if there.narrowed & {str(given) for given in other.inputs} and other.kind in ONE_BY_ONE:
+                there.narrowed.update(other.outputs)
+                there.number(other)
+        given = there.of(name)
+        return _with_known(given, there.ranges[name], self.values[name])
 
     def _multiplied(self, layer: Layer) -> Tensor | None:
         """A sum of products, in any order."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from interpret.reading import Layer, read_weights
 
-_PLAIN = (-1.0, -0.0, 0.0, 0.5, 1.0, 2.0)
-_SPECIAL = (0.0, -0.0, -1.5, 3.0, 25.0, -25.0, math.inf, -math.inf, math.nan, 1e-30, -1e-30)
+_PLAIN = (-1.0, -0.0, 0.0, 0.5, 1.0, 2.0, 1e-45, -1e-45)  # the last two: so small that a half of them is 0
+_SPECIAL = (0.0, -0.0, -1.5, 3.0, 25.0, -25.0, math.inf, -math.inf, math.nan, 1e-30, -1e-30, 1e-45, -1e-45)
 _LOWEST = -40  # where the search for the least index begins
 _COMBINATIONS = 60  # of changes of several tensors, at random
 _SMALL = 0.01  # a bound that only as small values tell
@@ -133,7 +133,7 @@ def _changes(random: torch.Generator) -> Iterator[Change]:
     """Each keeps the shape and dtype, and what it has nothing to say about."""
     for change in (_as_it_is, _with_special_values, _small, _rounded, _other_numbers):
         yield lambda tensor, change=change: change(_shuffled(tensor, random))  # type: ignore[misc]
-    for value in (math.inf, -math.inf, math.nan, 0.0, -0.0):
+    for value in (math.inf, -math.inf, math.nan, 0.0, -0.0, 1e-45, -1e-45):
         yield lambda tensor, value=value: _scattered(_shuffled(tensor, random), value)  # type: ignore[misc]
         yield lambda tensor, value=value: _first_rows(_shuffled(tensor, random), value)  # type: ignore[misc]
         yield lambda tensor, value=value: _filled_with(tensor, value)  # type: ignore[misc]

@@ -21,7 +21,7 @@ _MOST_OF = {"SIGN": 1.0, "SIN": 1.0, "COS": 1.0, "TANH": 1.0, "ERF": 1.0}
 _RISES = frozenset(["SQRT", "CEIL", "FLOOR", "ROUND", "SIGN"])  # in order, and exactly: bounds become bounds
 _TELLS = frozenset(["ISNAN", "ISINF"])
 _FILL_OF_SLICE = 3  # among its inputs but the first
-_ONE_BY_ONE = frozenset(["ELEMENTWISE", "UNARY", "CAST", "SELECT", "ACTIVATION", "IDENTITY"])
+ONE_BY_ONE = frozenset(["ELEMENTWISE", "UNARY", "CAST", "SELECT", "ACTIVATION", "IDENTITY"])
 _MOVES = frozenset(["SHUFFLE", "SQUEEZE", "UNSQUEEZE", "IDENTITY", "SLICE", "GATHER"])
 
 
@@ -97,7 +97,7 @@ def find_ranges(
             made = _of_layer(layer, [found[name] if name else None for name in layer.inputs], values)
             found[layer.outputs[0]] = _meet(made, found[layer.outputs[0]], values[layer.outputs[0]])
         if narrowed & set(given):
-            if layer.kind in _ONE_BY_ONE:
+            if layer.kind in ONE_BY_ONE:
                 narrowed.update(layer.outputs)
             else:
                 found |= {name: before[name] for name in layer.outputs}

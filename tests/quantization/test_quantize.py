@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from torch.export import ExportedProgram
 
 import torch_tensorrt
 from torch_tensorrt import EngineNotRunnable, InputError, UnsupportedError, engines
+from torch_tensorrt.engines.tensorrt import backend
 from torch_tensorrt.quantization import quantizing, tools
 
 CPU = torch.device("cpu")
@@ -107,6 +110,30 @@ def test_a_network_for_digits_keeps_its_accuracy(engine: str, method: str) -> No
     print(f"\n{engine}, {method}: {before:.2f} % in float32, {after:.2f} % in int8")
     assert before > 90  # it has learnt something
     assert before - after <= 0.5
+
+
+def test_tensorrt_gets_numbers_around_zero_and_weights_of_eight_bits(
+    model: Net, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not tools.installed("torchao"):
+        pytest.skip("torchao is not installed")
+    if not importlib.util.find_spec("tensorrt_rtx"):
+        pytest.skip("tensorrt_rtx is not installed")
+    made = []
+    define = backend.define
+
+    def define_and_keep(*given: object) -> object:
+        made.append(define(*given))
+        return made[-1]
+
+    monkeypatch.setattr(backend, "define", define_and_keep)
+    program = torch_tensorrt.quantize(model, [images() for _ in range(3)], symmetric=True)
+    torch_tensorrt.compile(program, engine="tensorrt_rtx", device="sm_89", require_full_compilation=True)
+    (definition,) = made
+    network = definition.net.network
+    kinds = [str(network.get_layer(place).type).rpartition(".")[2] for place in range(network.num_layers)]
+    assert kinds.count("QUANTIZE") == 4  # the input of each convolution and linear layer
+    assert kinds.count("DEQUANTIZE") == 9  # those, one of them twice, and four weights
 
 
 def linears(width: int = 512, depth: int = 4) -> nn.Module:
@@ -245,9 +272,9 @@ def test_what_is_wrong_is_said(options: dict[str, object], words: str, model: Ne
 
 def test_a_missing_tool_is_named_with_the_way_to_get_it(model: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantizing, "installed", lambda name: False)
-    with pytest.raises(EngineNotRunnable, match="pip install nncf"):
+    with pytest.raises(EngineNotRunnable, match="pip install torchao"):
         torch_tensorrt.quantize(model, [images()])
-    monkeypatch.setitem(__import__("sys").modules, "nncf", None)
+    monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(EngineNotRunnable, match="pip install nncf"):
         torch_tensorrt.quantize(model, [images()], method="nncf")
 

@@ -4,12 +4,13 @@ it back.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import mmap
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
@@ -19,6 +20,8 @@ from torch_tensorrt.observe.log import logger
 Buffer: TypeAlias = "bytes | bytearray | mmap.mmap"
 LARGE = 16 * 2**20  # bytes from which on a file is worth it
 _CHUNK = 4 * 2**20
+_PAUSE = 0.01  # seconds: some 10 MB are read in that time
+_MAPS = Path("/proc/self/maps")
 _CAN_MAP = os.name == "posix"  # elsewhere a file can't be removed while it is mapped
 _log = logger("memory")
 
@@ -92,7 +95,7 @@ def chunks(part: Buffer | memoryview) -> Iterator[memoryview]:
         release(part)
 
 
-def find(wanted: bytes, part: Buffer, start: int, end: int) -> int:
+def find(wanted: bytes | bytearray, part: Buffer, start: int, end: int) -> int:
     """Where `wanted` is in `part` from `start` to `end`, or -1."""
     for window in range(start, end, _CHUNK):
         place = part.find(wanted, window, min(window + _CHUNK + len(wanted) - 1, end))
@@ -123,27 +126,46 @@ def release(part: Buffer | memoryview) -> None:
         owner.madvise(mmap.MADV_DONTNEED)
 
 
-def release_file_pages(part: memoryview) -> None:
-    """The same for memory whose owner isn't known, where it is a mapped file as a whole: for engines in a file that was loaded.
+@contextmanager
+def read_once(part: memoryview) -> Iterator[None]:
+    """Memory that the block reads through once: where it is a large mapped file, what was read goes back to the system meanwhile.
 
-    Nobody may have written to it. Linux only; does nothing elsewhere.
+    For engines in a file that was loaded; nobody may have written to the memory. Linux only; does nothing elsewhere.
     """
-    if len(part) < LARGE:
+    place = _file_pages(part)
+    if place is None:
+        yield
         return
-    start = ctypes.addressof(ctypes.c_char.from_buffer(part)) if not part.readonly else 0
-    end = start + len(part)
-    with contextlib.suppress(OSError, AttributeError):
-        if start and any(first <= start and end <= last for first, last in _file_mappings()):
-            page = mmap.PAGESIZE
-            first = -(-start // page) * page
-            ctypes.CDLL(None).madvise(
-                ctypes.c_void_p(first), ctypes.c_size_t(end // page * page - first), mmap.MADV_DONTNEED
-            )
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_PAUSE):
+            _release_pages(*place)
+
+    watcher = threading.Thread(target=watch, name="torch_tensorrt_memory", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        _release_pages(*place)
 
 
-def _file_mappings() -> Iterator[tuple[int, int]]:
-    for line in Path("/proc/self/maps").read_text().splitlines():
+def _release_pages(first: int, size: int) -> None:
+    ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+
+
+def _file_pages(part: memoryview) -> tuple[int, int] | None:
+    """Address and size of the whole pages of `part`; None unless they are a large private mapping of a file."""
+    if len(part) < LARGE or part.readonly or not _MAPS.exists() or not hasattr(mmap, "MADV_DONTNEED"):
+        return None
+    start = ctypes.addressof(ctypes.c_char.from_buffer(part))
+    end, page = start + len(part), mmap.PAGESIZE
+    for line in _MAPS.read_text().splitlines():
         places, _, _, _, inode, *_ = line.split()
-        if inode != "0":
-            first, _, last = places.partition("-")
-            yield int(first, 16), int(last, 16)
+        first, _, last = places.partition("-")
+        if inode != "0" and int(first, 16) <= start and end <= int(last, 16):
+            begin = -(-start // page) * page
+            return begin, end // page * page - begin
+    return None

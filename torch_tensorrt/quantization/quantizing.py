@@ -30,7 +30,7 @@ def quantize(
 ) -> ExportedProgram:
     """A program whose layers compute in int8 once it is compiled: `torch_tensorrt.compile(quantize(model, data))`.
 
-    The tools are NNCF and torchao; one has to be installed. With weight_only=True, neither is needed.
+    The tools are torchao and NNCF; one has to be installed. With weight_only=True, neither is needed.
 
     Args:
         model: an nn.Module in float32, or an ExportedProgram. It isn't changed.
@@ -38,7 +38,7 @@ def quantize(
             dict of keyword arguments. All are run.
         inputs: as for `compile`; an Input with a range keeps that size varying. Default: the sizes of the first sample.
         precision: "int8", or "int4" with weight_only=True.
-        method: "nncf", "torchao", or "auto": the first of these that is installed.
+        method: "torchao", "nncf", or "auto": the first of these that is installed.
         weight_only: weights of linear layers only, each row with a scale of its own; values stay float32.
         group_size: with weight_only, so many columns of a row have a scale of their own. Default: 128 for int4, the row for int8.
         symmetric: values are int8 with a zero point of 0, which is what TensorRT takes; torchao only.

@@ -113,4 +113,5 @@ def _around_zero(x86: ModuleType):  # type: ignore[no-untyped-def]
     return type(default)(values, values, default.weight, default.bias, False)
 
 
-METHODS: Mapping[str, Callable[..., nn.Module]] = {"nncf": quantize_with_nncf, "torchao": quantize_with_torchao}
+# In the order of preference: torchao searches ranges that leave the least error, NNCF takes the extremes (docs/quantization.md).
+METHODS: Mapping[str, Callable[..., nn.Module]] = {"torchao": quantize_with_torchao, "nncf": quantize_with_nncf}

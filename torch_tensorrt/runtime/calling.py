@@ -68,12 +68,13 @@ class Door:
 
     def enter(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Sequence[object]:
         """The flat inputs. Raises InputError when they are not what the model was compiled for."""
-        if self._only_tensors and not kwargs and self._check.is_like_the_last(args):
+        moves = devices.moves_inputs and self._home is not None
+        if self._only_tensors and not kwargs and not moves and self._check.is_like_the_last(args):
             return args
         flat: Sequence[object] = (
             args if self._plain and not kwargs and len(args) == self._count else self._flatten(args, kwargs)
         )
-        if devices.moves_inputs and self._home is not None:
+        if moves and self._home is not None:
             flat = self._home.bring(flat)
         tensors = flat if self._all_tensors else [flat[at] for at in self._tensors]
         for at, tensor in enumerate(tensors):

@@ -23,6 +23,7 @@ from torch_tensorrt.engines.inductor.passes import chosen_passes
 from torch_tensorrt.engines.inductor.payload import Payload, read_payload
 from torch_tensorrt.engines.inductor.programs import device_of, give_examples, input_formats, lift, write_program
 from torch_tensorrt.graphs.quantized import kind_of
+from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.progress import progress
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.assumptions import has_extreme_size, varying_sizes
@@ -30,6 +31,7 @@ from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
+_log = logger("engines.inductor")
 _HONOURED = frozenset({"immutable_weights", "disable_tf32", "disabled_passes", "engine_options", "optimization_level"})
 _HALF = frozenset({torch.float16, torch.bfloat16})
 _PRECISIONS = _HALF | {torch.float32, torch.float64, torch.float8_e4m3fn}
@@ -163,6 +165,12 @@ def _choices(partition: Partition, settings: CompilationSettings) -> sdk.Choices
     knobs, device = read_knobs(settings), device_of(partition).type
     convolves = worth_measuring(partition.module.graph)
     frozen = (packed if knobs.freezing is None else knobs.freezing) and settings.immutable_weights and device == "cpu"
+    if frozen and _misreads_numbers(partition.module.graph):
+        _log.warning(
+            "%s has quantized convolutions of one channel, which Inductor's int8 kernels get wrong: it is computed in float32.",
+            partition.name,
+        )
+        frozen = False
     return sdk.Choices(
         frozen=frozen,
         apart=not frozen,
@@ -172,6 +180,20 @@ def _choices(partition: Partition, settings: CompilationSettings) -> sdk.Choices
         coordinate_descent_tuning=knobs.coordinate_descent_tuning,
         measured=device == "cuda" and settings.optimization_level not in {0, 1, 2} and convolves,
     )
+
+
+def _misreads_numbers(graph: fx.Graph) -> bool:
+    """A convolution of quantized numbers from or to one channel.
+
+    Ahead of time, PyTorch 2.13 hands its int8 kernel memory of one channel in another layout than it says.
+    """
+    for node in graph.find_nodes(op="call_function", target=aten.convolution.default):
+        weight, groups = node.args[1], node.args[8]
+        if isinstance(weight, fx.Node) and kind_of(weight).startswith("dequantize"):
+            outputs, inputs = weight.meta["val"].shape[:2]
+            if outputs == 1 or (inputs == 1 and groups == 1):
+                return True
+    return False
 
 
 def _refusal(node: fx.Node) -> str:

@@ -113,10 +113,25 @@ class InductorEngine(Engine):
     def _make_copies(self, device: torch.device) -> Copies[_Loaded]:
         with self._lock:
             if device not in self._copies:
+                self._check_home(device)
                 self._fit(device)
                 runners = sdk.RUNNERS if self._on_gpu else 0
                 self._copies[device] = Copies(self.spec.name, lambda other: self._place(device, other), runners)
             return self._copies[device]
+
+    def _check_home(self, device: torch.device) -> None:
+        """Raises InputError unless `device` is where the weights are, or where the engine ran before.
+
+        On a second GPU of one process results were seen that are wrong.
+        """
+        weights = {weight.device for weight in self._payload.weights.values() if weight.is_cuda}
+        homes = weights | set(self._copies)
+        if homes and device not in homes:
+            raise InputError(
+                f"Engine {self.spec.name!r} was given inputs on {device}, and is on {', '.join(sorted(map(str, homes)))}. Move the "
+                "inputs there (torch_tensorrt.runtime.set_multi_device_safe_mode(True) does at every call), or compile or load the "
+                "model once more for the other GPU."
+            )
 
     def _place(self, device: torch.device, other: _Loaded | None) -> _Loaded:
         """Another copy of the code. The weights are those of the `other`, where there is one."""

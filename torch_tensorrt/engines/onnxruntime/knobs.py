@@ -37,7 +37,7 @@ def read_knobs(settings: CompilationSettings) -> dict[str, int]:
             needed = KNOBS[name].needed
             raise InputError(f"engine_options={{{name!r}: {value!r}}}: {needed} is needed by the 'onnxruntime' engine.")
     general = {} if settings.num_threads is None else {"num_threads": settings.num_threads}
-    return {**general, **dict(settings.engine_options)}  # type: ignore[dict-item]
+    return {**general, **dict(settings.engine_options)}  # type: ignore[arg-type]
 
 
 def variants(most: int | None = None) -> dict[str, Mapping[str, object]]:

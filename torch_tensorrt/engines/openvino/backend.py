@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
-from torch_tensorrt.contracts.mapped import release_file_pages
+from torch_tensorrt.contracts.mapped import read_once
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.contracts.raw import RawEngine
 from torch_tensorrt.engines.openvino import operators, sdk
@@ -166,8 +166,8 @@ class OpenVINOBackend(EngineBackend):
             if payload.constants is not None:  # no compiled model is in it, so that there is nothing that could not fit
                 return RefittableEngine(spec, recipe_from(payload))
             if fits:
-                compiled = sdk.import_blob(payload.blob, options)
-                release_file_pages(blob)  # weights are in the compiled model's own form now, all but a few
+                with read_once(blob):  # OpenVINO makes a form of its own of nearly all weights
+                    compiled = sdk.import_blob(payload.blob, options)
             else:
                 logger(__name__).warning(
                     "Engine %r was built with %s; this is %s. It is compiled again now; save it here to load it fast.",

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch_tensorrt.contracts.abilities import LayerTime, layers_as_json
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.engines.openvino import sdk
+from torch_tensorrt.engines.openvino.ports import Request
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.spec.errors import BuildError, InputError, UnsupportedError
 from torch_tensorrt.spec.shape_expr import parse, solve, symbols_in
@@ -35,7 +36,7 @@ _Shapes: TypeAlias = "tuple[tuple[int, ...], ...]"
 class _Slot:
     """An infer request with the memory it is bound to: (place among the engine's inputs or outputs, memory)."""
 
-    request: sdk.Request
+    request: Request
     inputs: tuple[tuple[int, Tensor], ...]
     outputs: tuple[tuple[int, Tensor], ...]
     keep: tuple[object, ...]
@@ -45,7 +46,7 @@ class _Slot:
 class StartedRun:
     """A request that was started. finish: takes its outputs. borrowed: what it may be using until then."""
 
-    request: sdk.Request
+    request: Request
     borrowed: Sequence[object]
     finish: Callable[[], tuple[Tensor, ...]]
 
@@ -205,7 +206,7 @@ class OpenVINOEngine(Engine):
                 request.set_output_tensor(port, keep[-1])
         return _Slot(request, tuple(inputs), tuple(outputs), tuple(keep))
 
-    def _bind(self, request: sdk.Request, inputs: Sequence[Tensor], outputs: list[Tensor | None]) -> list[object]:
+    def _bind(self, request: Request, inputs: Sequence[Tensor], outputs: list[Tensor | None]) -> list[object]:
         """Shows the large inputs to `request`, and makes the large outputs; what it returns owns the memory."""
         shapes = self._fixed if self._static else self._shapes(inputs)
         held: list[object] = []

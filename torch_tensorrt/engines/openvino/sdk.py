@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib
 import io
 import os
@@ -19,47 +18,12 @@ import torch
 from torch import Tensor, fx
 
 from torch_tensorrt.contracts.mapped import Buffer, read_mapped, spooled
-from torch_tensorrt.engines.openvino.ports import Found, PartialShape
+from torch_tensorrt.engines.openvino.ports import PartialShape, Request
 from torch_tensorrt.spec.errors import EngineNotRunnable
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
 
 Wrap: TypeAlias = "Callable[[Tensor], object]"
 Config: TypeAlias = "dict[str, str | int]"
-
-
-class Request(Protocol):
-    """An infer request: one run at a time, with memory of its own."""
-
-    def set_input_tensor(self, index: int, tensor: object) -> None:
-        """The memory to read input `index` from."""
-
-    def set_output_tensor(self, index: int, tensor: object) -> None:
-        """The memory to write output `index` to."""
-
-    def get_output_tensor(self, index: int) -> Found:
-        """What output `index` was written to."""
-
-    def get_profiling_info(self) -> Sequence[ProfilingInfo]:
-        """What the last run took, where the model was compiled for that."""
-
-    def set_callback(self, callback: Callable[[object], None], userdata: object) -> None:
-        """What is called at the end of a run that was started and went well."""
-
-    def wait(self) -> None:
-        """Waits for the end of a run that was started; raises what went wrong in it."""
-
-    def wait_for(self, timeout: int) -> bool:
-        """The same for so many milliseconds; whether it ended."""
-
-
-class ProfilingInfo(Protocol):
-    """What a node of a model took in a run."""
-
-    node_name: str
-    node_type: str
-    exec_type: str  # the implementation that the CPU plugin chose
-    real_time: datetime.timedelta
-    status: object
 
 
 class Port(Protocol):

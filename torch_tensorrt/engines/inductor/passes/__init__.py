@@ -14,6 +14,7 @@ from torch_tensorrt.engines.inductor.passes.merge_linears import merge_linears
 from torch_tensorrt.engines.inductor.passes.multiply_pointwise import multiply_pointwise
 from torch_tensorrt.engines.inductor.passes.quantize_linears import quantize_linears
 from torch_tensorrt.engines.inductor.passes.recognise_gelu import recognise_gelu
+from torch_tensorrt.engines.inductor.passes.shift_to_uint8 import shift_to_uint8
 from torch_tensorrt.engines.inductor.passes.simplify_attention_masks import simplify_attention_masks
 from torch_tensorrt.engines.inductor.passes.use_channels_last import use_channels_last
 from torch_tensorrt.engines.inductor.passes.widen_inputs import widen_inputs
@@ -33,6 +34,7 @@ PASSES: Sequence[LoweringPass] = (
     widen_inputs,  # before use_channels_last, whose copy of the input pads it too
     use_channels_last,  # before fuse_convolutions, which looks at layouts
     fuse_convolutions,
+    shift_to_uint8,  # for CPUs, where the others do nothing
 )
 
 

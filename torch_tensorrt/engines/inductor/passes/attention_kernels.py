@@ -84,15 +84,18 @@ def padding_to_align(keys: int) -> int:
 
 
 def storable(values: object) -> object:
-    """The results of a kernel with int64 in place of uint64, which torch.export.save of PyTorch 2.11 doesn't know.
+    """The results of a kernel without uint64 and sizes that vary, which torch.export.save of PyTorch 2.11 can't write here.
 
-    These are the state of random numbers, which nothing reads.
+    These are the state of random numbers and the lengths, for the backward pass: nothing reads them.
     """
     assert isinstance(values, tuple)
-    return tuple(
-        value.to(torch.int64) if isinstance(value, Tensor) and value.dtype is torch.uint64 else value
-        for value in values
-    )
+    return tuple(_storable(value) for value in values)
+
+
+def _storable(value: object) -> object:
+    if isinstance(value, torch.SymInt):
+        return value.node.hint if value.node.has_hint() else 1
+    return value.to(torch.int64) if isinstance(value, Tensor) and value.dtype is torch.uint64 else value
 
 
 def _takes_one(query: fx.Node, key: fx.Node) -> bool:
