@@ -205,6 +205,7 @@ class _Numbering:
         there = copy.copy(self)
         there.ranges = find_ranges(self.layers, self.values, self.least, (told, self.ranges))
         there.narrowed, there.numbers = set(told), dict(self.numbers)
+        there.nans, there.others = dict(self.nans), dict(self.others)
         for other in self.layers[: self.layers.index(layer)]:
             if there.narrowed & {str(given) for given in other.inputs} and other.kind in ONE_BY_ONE:
                 there.narrowed.update(other.outputs)

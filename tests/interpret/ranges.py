@@ -117,8 +117,9 @@ def narrow(layers: Sequence[Layer], condition: str, truth: bool, found: Mapping[
     if not bool(found[other].known.all()):
         return {}
     bound = found[other].low
-    above = {("GREATER", True): (bound, None), ("GREATER", False): (None, bound)}
-    limits = above | {("LESS", True): (None, bound), ("LESS", False): (bound, None), ("EQUAL", True): (bound, bound)}
+    above = {("GREATER", True): (bound.floor() + 1, None), ("GREATER", False): (None, bound)}
+    below = {("LESS", True): (None, bound.ceil() - 1), ("LESS", False): (bound, None)}
+    limits = above | below | {("EQUAL", True): (bound, bound)}
     low, high = limits.get((op, truth), (None, None))
     source = by_output.get(name)
     if source is not None and source.kind == "UNARY" and source.native.op.name == "ABS":
