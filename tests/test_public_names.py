@@ -62,7 +62,16 @@ def test_every_public_name_of_ours_that_is_documented_elsewhere_is_in_the_list()
     listed = {entry["name"] for entry in ENTRIES}
     ours = {
         *("BuildError", "EngineNotRunnable", "FileFormatError", "InputError", "InternalError", "UnsupportedError"),
-        *("TorchTensorRTError", "CompiledModule", "EngineReport", "FileReport", "inspect_file", "ENABLED_FEATURES"),
+        *(
+            "TorchTensorRTError",
+            "CompiledModule",
+            "EngineReport",
+            "FileReport",
+            "inspect_file",
+            "ENABLED_FEATURES",
+            "quantize",
+        ),
+        "quantize",
     }
     modules = {"__version__", "dynamo", "fx", "logging", "runtime", "ts"}
     assert set(torch_tensorrt.__all__) - listed == ours | modules

@@ -90,9 +90,8 @@ def test_many_threads_submit_and_each_gets_its_own_results(compiled: nn.Module) 
     def client(number: int) -> None:
         x = torch.full((1, 16), float(number))
         expected = compiled(x)
-        for _ in range(50):
-            if not torch.equal(pool.submit(x).result(), expected):
-                wrong.append(number)
+        results = [pool.submit(x).result() for _ in range(50)]
+        wrong.extend(number for result in results if not torch.equal(result, expected))
 
     with Throughput(compiled, requests=4, waiting=2) as pool:
         clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]

@@ -104,9 +104,8 @@ def trial_table(trials: Sequence[Trial]) -> list[str]:
     """The lines of a table of `trials`; none when there are none."""
     if not trials:
         return []
-    rows = [("tried for", "candidate", "build s", "ms", "error", "")]
-    for trial in trials:
-        rows.append((trial.place, trial.label, *_figures(trial), trial.note))
+    head = ("tried for", "candidate", "build s", "ms", "error", "")
+    rows = [head, *((trial.place, trial.label, *_figures(trial), trial.note) for trial in trials)]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return [
         "  ".join(

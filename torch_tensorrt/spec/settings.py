@@ -261,7 +261,9 @@ class CompilationSettings:
     enable_resource_partitioning: bool = refused(False, "Cut engines by the memory of building them.", _MEMORY)
     cpu_memory_budget: int | None = refused(None, "Bytes that building may take.", _MEMORY)
     dynamically_allocate_resources: bool = refused(
-        False, "Give engines memory only while they run.", "dynamo.runtime.ResourceAllocationStrategy does so, for a block of calls"
+        False,
+        "Give engines memory only while they run.",
+        "dynamo.runtime.ResourceAllocationStrategy does so, for a block of calls",
     )
 
     def __post_init__(self) -> None:
