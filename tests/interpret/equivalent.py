@@ -353,6 +353,10 @@ def _matmul(m: Mutant) -> Iterator[str]:
 def _topk(m: Mutant) -> Iterator[str]:
     if m.property == "k" and len(m.layer.inputs) > 1:
         yield "the count comes as a tensor"
+    masks = [m.native.axes, m.new if m.property == "axes" else m.native.axes]
+    ranked = [axis for mask in masks for axis in axes_of(mask, m.given(0).dim())]
+    if m.property in {"axes", "op"} and all(m.given(0).shape[axis] == 1 for axis in ranked):
+        yield "there is one value to rank"
 
 
 def _attention(m: Mutant) -> Iterator[str]:

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 import torch_tensorrt
 from torch_tensorrt import engines
 from torch_tensorrt.contracts.passes import LoweringPass
+from torch_tensorrt.lowering.passes.cast_precision import cast_precision
 from torch_tensorrt.lowering.pipeline import lower
 from torch_tensorrt.lowering.runner import run_passes
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -226,3 +227,24 @@ def test_a_cast_graph_keeps_the_sizes_that_vary() -> None:
     assert padded.meta["val"].dtype is torch.float16
     assert isinstance(padded.meta["val"].shape[0], torch.SymInt)
     assert not padded.meta["val"].shape[0].node.expr.is_number
+
+
+class Hidden(nn.Module):
+    """Attention scores with a mask that is made at run time, as transformers make theirs."""
+
+    def forward(self, scores: Tensor, seen: Tensor) -> Tensor:
+        lowest = torch.finfo(torch.float32).min
+        mask = torch.where(seen, torch.zeros(()), torch.full((), lowest))
+        return torch.softmax(scores * 2 + mask, dim=-1)
+
+
+@pytest.mark.parametrize("low", [torch.float16, torch.bfloat16])
+def test_the_lowest_float32_stays_finite_when_it_is_cast_so_that_hidden_rows_are_no_nan(low: torch.dtype) -> None:
+    scores, seen = torch.randn(3, 4), torch.tensor([[True] * 4, [False] * 4, [True, False, True, False]])
+    module = lowered(Hidden(), scores, seen)
+    options = CompilationSettings.from_options(enabled_precisions={low})
+    run_passes(module, (cast_precision,), options)
+    given, wanted = module(scores, seen), Hidden()(scores, seen)
+    assert not given.isnan().any()
+    torch.testing.assert_close(given[0], wanted[0], rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(given[2], wanted[2], rtol=2e-2, atol=2e-2)

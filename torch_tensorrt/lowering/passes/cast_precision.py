@@ -97,6 +97,8 @@ class _Cast:
         self.before = {node: _dtype(node) for node in graph_module.graph.nodes}
         self.written = written_attributes(graph_module)
         self.exact: set[fx.Node] = set()  # made from integers and constants only
+        self.large: set[fx.Node] = set()  # may hold finite numbers that the lower dtype hasn't, such as masks
+        self.sizes: dict[fx.Node, float] = {}  # the largest finite number in a constant
         self.made: dict[tuple[fx.Node, torch.dtype], fx.Node] = {}
 
     def run(self, nodes: list[fx.Node]) -> None:
@@ -108,6 +110,8 @@ class _Cast:
                     self._cast_inputs(node, self.low)
                 else:
                     self._restore(node)
+                    if self._overflows(node) or any(map(self._is_large, node.all_input_nodes)):
+                        self.large.add(node)
                 if isinstance(node.meta.get("val"), (torch.Tensor, tuple, list)):
                     node.meta["val"] = infer(node, self.mode)
 
@@ -118,19 +122,32 @@ class _Cast:
             self.exact.add(node)
         if not isinstance(target, OpOverload) or target._schema.is_mutable or target.namespace != "aten":
             return False
+        overflows = self._overflows(node)
         name = target._schema.name.partition("::")[2]
         moving = [argument for argument in given if argument.op != "get_attr"]
         if name not in _WEIGHTED and all(argument in self.exact for argument in moving):
             self.exact.add(node)
             return False
         asked = [leaf for leaf in tree_leaves((node.args, node.kwargs)) if isinstance(leaf, torch.dtype)]
-        return bool(given) and name not in _WIDE and not asked and not self._overflows(node)
+        return bool(given) and name not in _WIDE and not asked and not overflows
 
     def _overflows(self, node: fx.Node) -> bool:
         """A number among the arguments that the lower dtype does not hold."""
         numbers = [leaf for leaf in tree_leaves((node.args, node.kwargs)) if isinstance(leaf, float)]
         most = torch.finfo(self.low).max
         return any(abs(number) > most and abs(number) != float("inf") for number in numbers)
+
+    def _is_large(self, argument: fx.Node) -> bool:
+        """Whether it may hold a finite number that the lower dtype does not: a constant does, or what is made from one."""
+        if argument in self.large:
+            return True
+        weight = tensor_of(self.graph_module, argument) if argument.op == "get_attr" else None
+        if weight is None or weight.dtype is not torch.float32 or weight.is_meta or not weight.numel():
+            return False
+        if argument not in self.sizes:
+            finite = torch.nan_to_num(weight.detach(), nan=0.0, posinf=0.0, neginf=0.0)
+            self.sizes[argument] = float(finite.abs().max())
+        return self.sizes[argument] > torch.finfo(self.low).max
 
     def _cast_inputs(self, node: fx.Node, dtype: torch.dtype) -> None:
         for argument in node.all_input_nodes:
@@ -154,8 +171,16 @@ class _Cast:
                 if weight is not None and str(argument.target) not in self.written:
                     self.made[key] = add_constant(self.graph_module, _held(weight, dtype))
                 else:
-                    self.made[key] = add_call(self.graph_module, aten._to_copy.default, (argument,), {"dtype": dtype})
+                    source = self._bounded(argument, dtype) if argument in self.large else argument
+                    self.made[key] = add_call(self.graph_module, aten._to_copy.default, (source,), {"dtype": dtype})
         return self.made[key]
+
+    def _bounded(self, argument: fx.Node, dtype: torch.dtype) -> fx.Node:
+        """`argument` with finite numbers that `dtype` holds: a mask's lowest float32 must not become -inf, which hides whole rows."""
+        most = torch.finfo(dtype).max
+        clamped = add_call(self.graph_module, aten.clamp.default, (argument, -most, most))
+        infinite = add_call(self.graph_module, aten.isinf.default, (argument,))
+        return add_call(self.graph_module, aten.where.self, (infinite, argument, clamped))
 
 
 def _held(weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
