@@ -250,6 +250,7 @@ def test_dynamic_rows_ask_for_a_second_size_in_every_dimension_that_varies(model
     assert [b - a for a, b in zip(at, more, strict=True)][:varying] == [1] * varying
 
 
+@pytest.mark.slow
 def test_the_program_measures_a_row_in_a_process_of_its_own(tmp_path: Path) -> None:
     program = Path(cpu.__file__)
     flags = ["--quick", "--only", "eager", "ours", "--exactly", MLP, "--seconds", "0.1", "--out", str(tmp_path)]

@@ -175,7 +175,9 @@ MODELS: Mapping[str, tuple[Callable[[], nn.Module], Inputs, str]] = {
 
 
 @pytest.mark.parametrize("varying", [False, True], ids=["fixed sizes", "sizes that vary"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [name if at < 4 else pytest.param(name, marks=pytest.mark.slow) for at, name in enumerate(MODELS)]
+)
 def test_the_masks_of_a_transformer_go_where_they_hide_nothing_or_what_comes_later(name: str, varying: bool) -> None:
     torch.manual_seed(0)
     make, inputs, wanted = MODELS[name]

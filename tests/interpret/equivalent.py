@@ -66,7 +66,7 @@ class Mutant:
 
 def reason_to_be_silent(mutant: Mutant) -> str:
     """Why it changes nothing of what the network gives, or "". A condition on values has to hold for all inputs."""
-    if why := _all_bytes(mutant) or _two_formulas(mutant) or _hidden(mutant):
+    if why := _all_bytes(mutant) or _two_formulas(mutant) or _hidden(mutant) or _is_nan(mutant):
         return why
     why = ""
     for run in mutant.runs:
@@ -113,7 +113,7 @@ def _two_formulas(m: Mutant) -> str:
 
 
 def _hidden(m: Mutant) -> str:
-    """Whether it is a place counted by running sums of a mask, and other only where a Select by that mask takes its other branch."""
+    """Whether it is a place counted by running sums of a mask, and other only where a Select takes its other branch."""
     source = next((layer for layer in m.layers if m.layer.inputs and m.layer.inputs[0] in layer.outputs), None)
     counts = next((layer for layer in m.layers if source and source.inputs and source.inputs[0] in layer.outputs), None)
     if m.layer.kind != "ELEMENTWISE" or counts is None or counts.kind != "CUMULATIVE":
@@ -136,6 +136,13 @@ def _hidden(m: Mutant) -> str:
         if differ >= _OFTEN
         else ""
     )
+
+
+def _is_nan(m: Mutant) -> str:
+    """Whether it gives NaN, and nothing else, in both networks."""
+    name = m.layer.outputs[0]
+    nothing = all(bool(values[name].isnan().all()) for run in m.runs for values in run)
+    return "NaN in any case, as PyTorch has it" if nothing else ""
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -219,8 +226,14 @@ def _unary(m: Mutant) -> Iterator[str]:
 
 
 def _only_zero_counts(m: Mutant) -> str:
-    casts = [reader.kind == "CAST" and reader.native.to_type == trt.bool for reader in m.readers]
-    return "only whether it is 0 is looked at" if casts and all(casts) else ""
+    looks = [_looks_for_zero(m, reader) for reader in m.readers]
+    return "only whether it is 0 is looked at" if looks and all(looks) else ""
+
+
+def _looks_for_zero(m: Mutant, reader: Layer) -> bool:
+    if reader.kind == "ELEMENTWISE" and reader.native.op.name == "EQUAL":
+        return any(bool((m.values[str(name)] == 0).all()) for name in reader.inputs if name != m.layer.outputs[0])
+    return bool(reader.kind == "CAST" and reader.native.to_type == trt.bool)
 
 
 def _is_shift(reduce: Layer) -> bool:
@@ -289,6 +302,18 @@ def _shuffle(m: Mutant) -> Iterator[str]:
             for pool in pools
         )
         yield "the pool behind it takes channels and rows one by one" if plain else ""
+    norms = [reader for reader in m.readers if reader.kind == "NORMALIZATION" and reader.native.num_groups == 1]
+    if moved and len(norms) == len(m.readers) and any(m.made().shape[axis] == 1 for axis in moved):
+        apart = all(not set(moved) & set(axes_of(norm.native.axes, rank)) for norm in norms)
+        single = all(m.values[str(name)].numel() == 1 for norm in norms for name in norm.inputs[1:])
+        yield "what is behind it normalises each part by itself, with one scale" if apart and single else ""
+
+
+def _normalization(m: Mutant) -> Iterator[str]:
+    if m.property == "axes":
+        old, new = (set(axes_of(mask, m.given(0).dim())) for mask in (m.native.axes, m.new))
+        if all(m.given(0).shape[axis] == 1 for axis in old ^ new):
+            yield "the axes that come or go have one value"
 
 
 def _reduce(m: Mutant) -> Iterator[str]:
@@ -348,6 +373,12 @@ def _matmul(m: Mutant) -> Iterator[str]:
         yield "the matrix is symmetric"
     if m.property == "inputs" and _same(m.given(0), m.given(1)):
         yield "both factors are equal"
+
+
+def _softmax(m: Mutant) -> Iterator[str]:
+    shared = [axis for mask in (m.native.axes, m.new) for axis in axes_of(mask, m.given(0).dim())]
+    if m.property == "axes" and all(m.given(0).shape[axis] == 1 for axis in shared):
+        yield "there is one value, which is 1"
 
 
 def _topk(m: Mutant) -> Iterator[str]:
@@ -422,11 +453,13 @@ REASONS: dict[str, Callable[[Mutant], Iterator[str]]] = {
     "FILL": _fill,
     "GATHER": _tuples,
     "MATRIX_MULTIPLY": _matmul,
+    "NORMALIZATION": _normalization,
     "POOLING": _pads,
     "REDUCE": _reduce,
     "RESIZE": _resize,
     "SCATTER": _tuples,
     "SHUFFLE": _shuffle,
+    "SOFTMAX": _softmax,
     "TOPK": _topk,
     "UNARY": _unary,
 }

@@ -229,6 +229,9 @@ class _Numbering:
     def _reduced(self, layer: Layer, called: str = "") -> Tensor:
         """Of as many values as there are, in any order. One value is what it was."""
         numbers, op = self.of(str(layer.inputs[0])), called or layer.native.op.name
+        told = self.ranges[str(layer.inputs[0])]
+        if told.whole and op in {"MIN", "PROD", "AVG"} and bool(((told.low >= 0) & (told.high <= 1)).all()):
+            op = "ALL"  # of 0 and 1: the least, the product, and the average cut off
         axes = axes_of(layer.native.axes, numbers.dim())
         counts = [numbers.shape[axis] for axis in axes if numbers.shape[axis] != 1]
         if not counts:

@@ -28,7 +28,9 @@ def probes(inputs: Sequence[Tensor], layers: Sequence[Layer] = ()) -> Iterator[l
     """
     random = torch.Generator().manual_seed(7)
     near = list(_near(_bounds(layers), inputs, random))
-    changes = [*_changes(random), *near]
+    # The least whole number by -1 ends the process, in PyTorch too.
+    divides = any(layer.kind == "ELEMENTWISE" and layer.native.op.name in {"DIV", "FLOOR_DIV"} for layer in layers)
+    changes = [*_changes(random), *near, *([] if divides else [_lowest])]
     for change in changes:
         yield [change(tensor) for tensor in inputs]
     if len(inputs) == 1:
@@ -135,10 +137,11 @@ def _changes(random: torch.Generator) -> Iterator[Change]:
         yield lambda tensor, change=change: change(_shuffled(tensor, random))  # type: ignore[misc]
     for value in (math.inf, -math.inf, math.nan, 0.0, -0.0, 1e-45, -1e-45):
         yield lambda tensor, value=value: _scattered(_shuffled(tensor, random), value)  # type: ignore[misc]
-        yield lambda tensor, value=value: _first_rows(_shuffled(tensor, random), value)  # type: ignore[misc]
+        for axis in (0, -1):
+            yield lambda tensor, value=value, axis=axis: _one_slice(_shuffled(tensor, random), value, axis)  # type: ignore[misc]
         yield lambda tensor, value=value: _filled_with(tensor, value)  # type: ignore[misc]
     yield from (_sorted, _backwards, _all_equal, _in_turn, _fine, _coarse, _large, _negative_index)
-    yield from (_lowest, _highest)
+    yield _highest
     yield lambda tensor: _within(tensor, random)
     for low, high in ((-1, 2), (-9, 10), (1, 2000), (-(2**40), 2**40)):
         yield lambda tensor, low=low, high=high: _whole(tensor, low, high, random)  # type: ignore[misc]
@@ -186,15 +189,12 @@ def _scattered(values: Tensor, special: float) -> Tensor:
     return flat.reshape(values.shape)
 
 
-def _first_rows(values: Tensor, special: float) -> Tensor:
-    """The same value all along each axis, once."""
+def _one_slice(values: Tensor, special: float, axis: int) -> Tensor:
+    """The second of the slices along an axis is one value."""
     if not values.is_floating_point() or values.dim() == 0 or not values.numel():
         return values
     made = values.clone()
-    for axis in range(values.dim()):
-        first: list[int | slice] = [0] * values.dim()
-        first[axis] = slice(None)
-        made[tuple(first)] = special
+    made.select(axis, min(1, values.shape[axis] - 1)).fill_(special)
     return made
 
 

@@ -20,6 +20,7 @@ _LEAST_OF = {"ABS": 0.0, "EXP": 0.0, "SQRT": 0.0, "SIGN": -1.0, "SIN": -1.0, "CO
 _MOST_OF = {"SIGN": 1.0, "SIN": 1.0, "COS": 1.0, "TANH": 1.0, "ERF": 1.0}
 _RISES = frozenset(["SQRT", "CEIL", "FLOOR", "ROUND", "SIGN"])  # in order, and exactly: bounds become bounds
 _TELLS = frozenset(["ISNAN", "ISINF"])
+_NARROW = 2.0**26  # up to here no quotient of whole numbers is rounded to another
 _FILL_OF_SLICE = 3  # among its inputs but the first
 ONE_BY_ONE = frozenset(["ELEMENTWISE", "UNARY", "CAST", "SELECT", "ACTIVATION", "IDENTITY"])
 _MOVES = frozenset(["SHUFFLE", "SQUEEZE", "UNSQUEEZE", "IDENTITY", "SLICE", "GATHER"])
@@ -45,7 +46,7 @@ def exactly(value: Tensor) -> Range:
     wide = value.double()
     if not value.is_floating_point() and value.numel() and float(wide.abs().max()) > _EXACT:
         return anything(value)
-    return Range(wide, wide, wide.isnan())
+    return Range(wide, wide, wide.isnan(), whole=not value.is_floating_point())
 
 
 def anything(like: Tensor) -> Range:
@@ -182,7 +183,9 @@ def _of_layer(layer: Layer, given: Sequence[Range | None], values: Mapping[str, 
 
 def _by_parts(function: Callable[[Tensor], Tensor], given: Range) -> Range:
     """Of something that keeps the order of values."""
-    return Range(function(given.low), function(given.high), function(given.nan.double()) > 0)
+    low, high = function(given.low), function(given.high)
+    unsure = (low == -math.inf) & (high == math.inf)  # a sum of both
+    return Range(low, high, (function(given.nan.double()) > 0) | unsure, given.whole)
 
 
 def _cast(to: torch.dtype, given: Range) -> Range | None:
@@ -262,7 +265,8 @@ def _of_two(op: str, first: Range, second: Range) -> Range | None:
         return None if whole else Range(corners.amin(0), corners.amax(0), nan | second.low.isinf())
     if op == "FLOOR_DIV" and bool((second.low > 0).all()) and bool(second.high.isfinite().all()):
         corners = torch.stack([(x / y).floor() for x in a for y in b])
-        return Range(corners.amin(0), corners.amax(0) + 1, nan)  # the quotient may have been rounded up
+        exact = first.whole and second.whole and bool((corners.abs() < _NARROW).all())
+        return Range(corners.amin(0), corners.amax(0) + (not exact), nan)  # a quotient may have been rounded up
     return None
 
 

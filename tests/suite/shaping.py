@@ -125,10 +125,11 @@ def _indexing() -> Iterator[Case]:
     yield Case("index", lambda x, i: x[i], [f32(3, 4), index])
     yield Case("index negative", lambda x, i: x[i], [f32(3, 4), torch.tensor([-1, 0, -3])])
     yield Case("index with None before", lambda x, i: x[:, i], [f32(2, 3, 4), index])
-    yield Case("index twice", lambda x, i, j: x[i, j], [f32(3, 4), index, index])
-    yield Case("index apart", lambda x, i, j: x[i, :, j], [f32(3, 5, 4), index, index])
-    yield Case("index after a gap", lambda x, i, j: x[:, i, :, j], [f32(2, 3, 5, 4), index, index])
-    yield Case("index broadcast", lambda x, i, j: x[i[:, :1], j[:1]], [f32(3, 4), index, index])
+    other = (index + torch.tensor([[1, 0], [2, 1]])) % 3  # two indices that are one tensor would be one input
+    yield Case("index twice", lambda x, i, j: x[i, j], [f32(3, 4), index, other])
+    yield Case("index apart", lambda x, i, j: x[i, :, j], [f32(3, 5, 4), index, other])
+    yield Case("index after a gap", lambda x, i, j: x[:, i, :, j], [f32(2, 3, 5, 4), index, other])
+    yield Case("index broadcast", lambda x, i, j: x[i[:, :1], j[:1]], [f32(3, 4), index, other])
     yield Case("index of int32", lambda x, i: x[i], [f32(3, 4), index.int()])
     yield Case("index with a scalar", lambda x, i: x[i], [f32(3, 4), torch.tensor(1)])
     yield Case(
