@@ -302,11 +302,27 @@ def _shuffle(m: Mutant) -> Iterator[str]:
             for pool in pools
         )
         yield "the pool behind it takes channels and rows one by one" if plain else ""
+    if _attends_alone(m, moved):
+        yield "each query is looked at by itself, be it a place or a head"
     norms = [reader for reader in m.readers if reader.kind == "NORMALIZATION" and reader.native.num_groups == 1]
     if moved and len(norms) == len(m.readers) and any(m.made().shape[axis] == 1 for axis in moved):
         apart = all(not set(moved) & set(axes_of(norm.native.axes, rank)) for norm in norms)
         single = all(m.values[str(name)].numel() == 1 for norm in norms for name in norm.inputs[1:])
         yield "what is behind it normalises each part by itself, with one scale" if apart and single else ""
+
+
+def _attends_alone(m: Mutant, moved: list[int]) -> bool:
+    """Whether these are the queries of an attention that hides nothing and has one head of keys: each is looked at by itself."""
+    readers = [reader for reader in m.readers if reader.kind == "ATTENTION_INPUT"]
+    if moved != [1, 2] or len(readers) != len(m.readers) or 1 not in m.made().shape[1:3]:
+        return False
+    return all(
+        reader.inputs[0] == m.layer.outputs[0]
+        and len([name for name in reader.inputs if name]) == 3
+        and reader.attention.causal_kind == trt.CausalMaskKind.NONE
+        and m.values[str(reader.inputs[1])].shape[1] == 1
+        for reader in readers
+    )
 
 
 def _normalization(m: Mutant) -> Iterator[str]:

@@ -245,7 +245,9 @@ def _of_two(op: str, first: Range, second: Range) -> Range | None:
         return Range(((less[1] < more[0]) & ~nan).double(), (less[0] < more[1]).double(), nan & False)
     if op == "EQUAL":
         same = (a[0] == a[1]) & (b[0] == b[1]) & (a[0] == b[0]) & ~nan
-        return Range(same.double(), ((a[0] <= b[1]) & (b[0] <= a[1])).double(), nan & False)
+        never = [x.whole & y.known & (y.low != y.low.round()) for x, y in ((first, second), (second, first))]
+        may = (a[0] <= b[1]) & (b[0] <= a[1]) & ~never[0] & ~never[1]  # no whole number is a fraction
+        return Range(same.double(), may.double(), nan & False)
     if op in {"MAX", "MIN", "AND", "OR"}:
         function = torch.maximum if op in {"MAX", "OR"} else torch.minimum
         return Range(function(a[0], b[0]), function(a[1], b[1]), nan)

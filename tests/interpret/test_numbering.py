@@ -34,6 +34,7 @@ ALIKE = (
     ("sizes that are named anyway", lambda x: x.reshape(3, 2) + 1, [X], "SHUFFLE.zero_is_placeholder"),
     ("whether any is there", lambda x: (x > 0).sum(1) > 0, [WHOLE], "REDUCE.op"),
     ("a branch of zeros alone", _seven_times_nothing, [WHOLE], "CONSTANT.weights"),
+    ("a fraction that no whole number is", lambda x: x == 1.5, [WHOLE], "CONSTANT.weights"),
     ("bounds with nothing between", lambda x: x.clamp(1.0, -1.0), [X], "CONSTANT.weights"),
     ("a comparison that bounds decide", lambda x: x.float().abs() < -1, [WHOLE], "UNARY.op"),
     ("places that are known", lambda x: x[[0, 1], [1, 2]], [X], "GATHER.mode"),
