@@ -1,6 +1,6 @@
 """Why a mutant that no check notices computes the same: conditions, each looked at on the layer and on its values.
 
-They are asked only about mutants that kept every shape, and whose numbers are right.
+They are asked only about mutants that kept every shape, whose numbers are right, and that value numbering doesn't prove equal.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 A network that our converters made is right. One property of one layer is changed, and four checks look at it in the order in
 which the project has them: the SDK's setter, its inference of shapes and types, its builder, and the numbers of the reference
-interpreter beside PyTorch's. A mutant that passes them all is silent, and must be equivalent: EQUIVALENT says why, with a
-condition that is looked at. `make mutation` runs them all and prints the table.
+interpreter beside PyTorch's. A mutant that passes them all is silent, and must be equivalent: numbering.py proves
+it, or equivalent.py says why, with a condition that is looked at. `make mutation` runs them all and prints the table.
 """
 
 from __future__ import annotations
