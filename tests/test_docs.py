@@ -61,6 +61,8 @@ def _targets() -> set[str]:
 
 
 def _command_problem(words: list[str]) -> str:
+    while re.fullmatch(r"[A-Z_]+=.*", words[0]):  # a variable of the environment, for this command only
+        words = words[1:]
     if words[0] == "make":
         unknown = [word for word in words[1:] if "=" not in word and word not in _targets()]
         return f"the Makefile has no {unknown}" if unknown else ""

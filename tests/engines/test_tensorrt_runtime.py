@@ -194,11 +194,13 @@ def test_a_plan_with_other_inputs_than_its_description_is_a_changed_file(gpu: Gp
         made(other).run([torch.ones(4, 3)])
 
 
-def test_an_engine_has_every_ability() -> None:
+def test_an_engine_has_every_ability_but_running_ahead() -> None:
     known = [value for value in vars(abilities).values() if getattr(value, "_is_protocol", False)]
     known = [ability for ability in known if ability.__module__ == abilities.__name__]
-    assert len(known) == 9
-    assert all(isinstance(made(), ability) for ability in known)
+    known.remove(abilities.Run)  # what RunsAhead gives
+    missing = [ability for ability in known if not isinstance(made(), ability)]
+    assert len(known) > len(missing)
+    assert missing == [abilities.RunsAhead]  # its runs are enqueued as it is
 
 
 # Profiles

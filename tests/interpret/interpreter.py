@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,11 +32,21 @@ _MOVES = frozenset(
 _LOW = (torch.float16, torch.bfloat16)
 
 
+@contextmanager
+def _deep() -> Iterator[None]:
+    """Graphs are deeper than Python's stack. Other tests keep the usual limit, which protects more than Python's own functions."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 100_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
 class Interpreter:
     """`Interpreter(network).run({"x": tensor})` gives {output name: tensor}."""
 
     def __init__(self, network: Any, seed: int = 0) -> None:
-        sys.setrecursionlimit(max(sys.getrecursionlimit(), 100_000))  # graphs are deeper than Python's stack
         self.generator = torch.Generator().manual_seed(seed)
         self.layers = read_layers(network)
         self.tensors: dict[str, Any] = {}
@@ -56,10 +67,12 @@ class Interpreter:
         for tensor in self.inputs:
             self._compare(tensor, feeds[tensor.name], "network input")
             self.top.values[tensor.name] = feeds[tensor.name]
-        for layer in self.layers:
-            if layer.kind == "ASSERTION" and not self.loops_of(str(layer.inputs[0])):
-                assert bool(self.value(str(layer.inputs[0]), self.top).all()), f"{layer.name}: {layer.native.message}"
-        return {name: self.value(name, self.top) for name in want or [tensor.name for tensor in self.outputs]}
+        with _deep():
+            for layer in self.layers:
+                if layer.kind == "ASSERTION" and not self.loops_of(str(layer.inputs[0])):
+                    holds = bool(self.value(str(layer.inputs[0]), self.top).all())
+                    assert holds, f"{layer.name}: {layer.native.message}"
+            return {name: self.value(name, self.top) for name in want or [tensor.name for tensor in self.outputs]}
 
     def run_all(self, *inputs: Tensor) -> list[Tensor]:
         """All outputs, in order, for inputs in order."""

@@ -19,6 +19,7 @@ import torch
 
 from torch_tensorrt.archives.expressions import check_expression, check_guard
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.tensor_spec import Json
 
 _TARGET = re.compile(
@@ -83,7 +84,7 @@ def _check_directory(members: list[zipfile.ZipInfo], size: int) -> None:
 
 def _read_json(archive: zipfile.ZipFile, name: str) -> Json:
     try:
-        return json.loads(archive.read(name).decode())  # type: ignore[no-any-return]
+        return json.loads(not_deep(archive.read(name)))  # type: ignore[no-any-return]
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"Member {name!r} is not JSON: {error}") from error
 
@@ -181,7 +182,7 @@ def _check_target(text: str, where: str) -> None:
 def _check_tree(text: str, where: str) -> None:
     """The form of arguments or results: default_factory of a defaultdict is imported by name."""
     try:
-        tree = json.loads(text) if text else None
+        tree = json.loads(not_deep(text)) if text else None
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{where} is not JSON: {error}") from error
     for key, value, _ in _walk(tree):
@@ -195,10 +196,12 @@ def _check_arguments(text: str, where: str) -> None:
     """The form of arguments; names of keyword arguments become part of source."""
     _check_tree(text, where)
     try:
-        form = json.loads(text)[1] if text else {}
+        form = json.loads(not_deep(text))[1] if text else {}
         children = form["children_spec"] if form else []
         names = (
-            json.loads(children[1]["context"]) if len(children) == 2 and children[1]["type"] == "builtins.dict" else []
+            json.loads(not_deep(children[1]["context"]))
+            if len(children) == 2 and children[1]["type"] == "builtins.dict"
+            else []
         )
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise FileFormatError(f"{where} is not the form of arguments: {type(error).__name__}: {error}") from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch_tensorrt.caching.key import Key
 from torch_tensorrt.contracts.partition import Group, Plan
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.tensor_spec import Json
 
 MAGIC = b"TRTPROGR"
@@ -74,7 +75,7 @@ def read_program_entry(blob: memoryview, description: bytes) -> CachedProgram:
     if rest[:first] != description:
         raise FileFormatError("It holds another program.")
     try:
-        record = json.loads(bytes(rest[first : first + second]))
+        record = json.loads(not_deep(bytes(rest[first : first + second])))
         plan = _plan_from(record["plan"])
         engines = tuple(CachedEngine(*map(str, row)) for row in record["engines"])
     except (ValueError, KeyError, TypeError) as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from torch_tensorrt.spec.errors import FileFormatError, UnsupportedError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.tensor_spec import Json, TensorSpec, specs_from_json, specs_to_json
 
 
@@ -51,7 +52,7 @@ class EngineSpec:
     def from_json(cls, text: str) -> EngineSpec:
         """The inverse of `to_json`. Raises FileFormatError when a field is missing, unknown or of the wrong type."""
         try:
-            record = json.loads(text)
+            record = json.loads(not_deep(text))
         except (ValueError, RecursionError) as error:
             raise FileFormatError(f"An engine's description is not JSON: {error}") from error
         return cls.from_record(record)

@@ -16,6 +16,7 @@ from torch_tensorrt.contracts.engine import EngineSpec
 from torch_tensorrt.contracts.mapped import LARGE, Buffer, chunks, spooled
 from torch_tensorrt.contracts.origin import Origin
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.tensor_spec import Json
 
 MAGIC = b"TRTANYWH"
@@ -223,7 +224,7 @@ def _read_header(data: memoryview) -> tuple[dict[str, Json], int]:
 
 def _parse(text: bytes) -> dict[str, Json]:
     try:
-        header = json.loads(text.decode())
+        header = json.loads(not_deep(text))
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The engine's header is not JSON: {error}") from error
     if not isinstance(header, dict) or set(header) - {_ORIGIN, _PROGRAM} != set(_FIELDS):

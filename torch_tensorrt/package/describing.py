@@ -15,6 +15,7 @@ from torch_tensorrt.contracts.engine import EngineSpec
 from torch_tensorrt.partition.boundary import tensor_spec
 from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import Json, TensorSpec, specs_to_json
 from torch_tensorrt.spec.version import VERSION
@@ -51,7 +52,7 @@ def to_text(record: Mapping[str, Json]) -> str:
 def from_text(text: str | bytes, name: str) -> dict[str, Json]:
     """The inverse of `to_text`. Raises FileFormatError when it isn't the record of a format that this version reads."""
     try:
-        record = json.loads(text)
+        record = json.loads(not_deep(text))
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{name}: {METADATA} is not JSON: {error}") from error
     if not isinstance(record, dict) or record.get("format") != FORMAT:
@@ -80,7 +81,7 @@ def _record(
     engines: list[Json] = []
     for spec in dict.fromkeys(specs):
         EngineSpec.from_json(spec)
-        engines.append(json.loads(spec))
+        engines.append(json.loads(not_deep(spec)))
     windows = settings is not None and settings.enable_cross_compile_for_windows
     return {
         **({PLATFORM: Platform.WIN_X86_64.value} if windows else {}),

@@ -20,6 +20,7 @@ from torch_tensorrt.package.program_json import describe_program
 from torch_tensorrt.package.sealing import check_seal
 from torch_tensorrt.package.signatures import name_archive, name_content
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.tensor_spec import Json, TensorSpec, specs_from_json, specs_to_json
 
 _CHUNK = 2**20
@@ -232,7 +233,7 @@ class _Archive:
             self.notes.append(f"{info.filename!r} has {info.file_size} bytes, too many to be read here.")
             return {}
         try:
-            value: Json = json.loads(self._read(info, 0, info.file_size))
+            value: Json = json.loads(not_deep(self._read(info, 0, info.file_size)))
         except (ValueError, RecursionError) as error:
             if isinstance(error, FileFormatError):
                 raise

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from torch_tensorrt.package.describing import METADATA, PLATFORM
 from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
+from torch_tensorrt.spec.json_text import not_deep
 
 
 def check_platform(file: BinaryIO, name: str) -> None:
@@ -49,7 +50,7 @@ def _marked(file: BinaryIO) -> str:
         with zipfile.ZipFile(file) as archive:
             ours = [member for member in archive.infolist() if member.filename.endswith(f"/extra/{METADATA}")]
             stored = ours and ours[0].compress_type == zipfile.ZIP_STORED
-            record = json.loads(archive.read(ours[0])) if stored else None
+            record = json.loads(not_deep(archive.read(ours[0]))) if stored else None
     except (
         zipfile.BadZipFile,
         OSError,

@@ -20,7 +20,11 @@ _numbers = itertools.count()
 
 
 class EngineCall:
-    """Calls the engine in an attribute of `owner`. `checked`: its inputs are the module's own, which the door has checked."""
+    """Calls the engine in an attribute of `owner`. `checked`: its inputs are the module's own, which the door has checked.
+
+    The first call of an engine makes the engine's own check all the same: a damaged file can say one thing of the graph's inputs and
+    another of the engine's.
+    """
 
     def __init__(self, owner: fx.GraphModule, attribute: str, *, checked: bool) -> None:
         self._buffers = owner._buffers
@@ -35,7 +39,7 @@ class EngineCall:
         constant = self._buffers[self._attribute]
         known, live = self._known
         if known is not constant or live is None:
-            live = self.live()
+            return self.live()(inputs)
         return live.run(inputs) if self._checked else live(inputs)
 
     def live(self) -> LiveEngine:

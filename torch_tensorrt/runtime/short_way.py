@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Collection
 
 import torch
@@ -14,10 +13,7 @@ from torch_tensorrt.runtime.direct import EXECUTE, direct_function
 # What arguments may be: a subclass of Tensor has ways of its own to run an operator.
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, torch.nn.Buffer, bool, int, float, complex, str, type(None)})
 _GUARDS = "_guards_fn"  # PyTorch's checks at the head of the graph
-# Modules with a short way -> what is called, the door, and the nodes that it makes unneeded.
-_taken: weakref.WeakKeyDictionary[fx.GraphModule, tuple[object, Door, Collection[fx.Node]]] = (
-    weakref.WeakKeyDictionary()
-)
+_KNOWN_AS = "torch_tensorrt_short_way"  # of the function: the door, and the nodes that it makes unneeded
 
 
 def take_short_way(module: fx.GraphModule, door: Door) -> None:
@@ -42,14 +38,15 @@ def take_short_way(module: fx.GraphModule, door: Door) -> None:
         flat = enter(args, kwargs)
         return result(run(flat)) if _PLAIN.issuperset(map(type, flat)) else usual(self, *args, **kwargs)
 
-    kind.__call__ = call  # type: ignore[method-assign]  # every GraphModule has a class of its own
-    _taken[module] = (call, door, unneeded)
+    # Kept by the module's own class (every GraphModule has one), not in a table here, which would keep the module with its weights.
+    setattr(call, _KNOWN_AS, (door, unneeded))
+    kind.__call__ = call  # type: ignore[method-assign]
 
 
 def door_of(module: fx.GraphModule) -> tuple[Door, Collection[fx.Node]] | None:
     """The door of a module that takes the short way now, and the nodes of its graph that this leaves out."""
-    call, door, unneeded = _taken.get(module, (None, None, ()))
-    return (door, unneeded) if door is not None and type(module).__call__ is call else None
+    found: tuple[Door, Collection[fx.Node]] | None = getattr(type(module).__call__, _KNOWN_AS, None)
+    return found
 
 
 def _is_plain(module: fx.GraphModule, guards: list[fx.Node]) -> bool:

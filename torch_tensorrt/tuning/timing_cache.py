@@ -24,6 +24,7 @@ import torch
 from torch_tensorrt.caching.key import GraphDescription, UndescribableError, own_version
 from torch_tensorrt.contracts.partition import Partition, Trial
 from torch_tensorrt.observe.log import logger, warn_once
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import Json
 from torch_tensorrt.tuning.candidates import Candidate
@@ -119,7 +120,7 @@ class TimingCache:
 
     def _entries(self) -> dict[str, Json]:
         try:
-            record = json.loads(self.path.read_text())
+            record = json.loads(not_deep(self.path.read_text()))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:

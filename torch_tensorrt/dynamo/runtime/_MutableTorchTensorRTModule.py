@@ -43,6 +43,7 @@ from torch_tensorrt.package.opening import open_file
 from torch_tensorrt.package.sealing import replacing
 from torch_tensorrt.refitting.refit import refit
 from torch_tensorrt.spec.errors import FileFormatError, InputError, UnsupportedError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.settings_record import record_settings, settings_from_record
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
@@ -341,7 +342,7 @@ class MutableTorchTensorRTModule:
         place, file = open_file(path)
         try:
             with file, zipfile.ZipFile(file) as archive:
-                record = json.loads(archive.read("mutable.json"))
+                record = json.loads(not_deep(archive.read("mutable.json")))
                 content = archive.read("program.pt2")
             settings = settings_from_record(record["settings"])
             ranges = {

@@ -31,6 +31,7 @@ from torch import Tensor
 from torch_tensorrt.engines.inductor.programs import FORMATS
 from torch_tensorrt.engines.inductor.sdk import Choices
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.tensor_spec import Json, dtype_from_name, dtype_name
 
 _ALIGNMENT = 64
@@ -109,7 +110,7 @@ def _read_index(data: memoryview) -> tuple[dict[str, Json], int]:
     if length > len(data) - 4:
         raise FileFormatError(f"An inductor engine of {len(data)} bytes announces an index of {length}.")
     try:
-        index = json.loads(bytes(data[4 : 4 + length]))
+        index = json.loads(not_deep(bytes(data[4 : 4 + length])))
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The index of an inductor engine is not JSON: {error}") from error
     later = dict.fromkeys(_LATER, bool)

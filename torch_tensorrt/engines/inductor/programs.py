@@ -32,6 +32,7 @@ from torch_tensorrt.archives import reading as archives
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.tensor_spec import TensorSpec
 
 aten = torch.ops.aten
@@ -226,7 +227,7 @@ def _refuse_tensors(archive: memoryview) -> None:
         for member in members.infolist():
             kind, _, name = member.filename.partition("/")[2].partition("/")
             empty = member.file_size == 0 or (
-                name.endswith("_config.json") and json.loads(members.read(member)) == {"config": {}}
+                name.endswith("_config.json") and json.loads(not_deep(members.read(member))) == {"config": {}}
             )
             known = (kind, name) in _MEMBERS or kind == ".data" or (kind == "data" and empty)
             if not known or member.compress_type != zipfile.ZIP_STORED:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 from torch_tensorrt.engines.onnxruntime.knobs import KNOBS
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 
 _FOREIGN = b"location"  # the key of another file's name; our own models have numbers for names
 
@@ -33,7 +34,7 @@ def read_payload(data: memoryview) -> tuple[dict[str, int], bytes]:
     if length > len(data) - 4:
         raise FileFormatError(f"An ONNX Runtime engine of {len(data)} bytes announces an index of {length}.")
     try:
-        index = json.loads(bytes(data[4 : 4 + length]))
+        index = json.loads(not_deep(bytes(data[4 : 4 + length])))
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The index of an ONNX Runtime engine is not JSON: {error}") from error
     options = index.get("options") if isinstance(index, dict) and set(index) == {"options"} else None

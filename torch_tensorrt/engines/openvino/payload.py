@@ -33,6 +33,7 @@ from torch_tensorrt.engines.openvino.knobs import properties_from
 from torch_tensorrt.engines.openvino.representation import Representation
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.tensor_spec import Json, dtype_from_name, dtype_name
 
 _SMALLEST = 4096  # bytes: shorter weights are written again
@@ -187,7 +188,7 @@ def read_payload(data: memoryview, ports: tuple[int, int]) -> Payload:
     if length > len(data) - 4:
         raise FileFormatError(f"An OpenVINO engine of {len(data)} bytes announces an index of {length}.")
     try:
-        index = json.loads(bytes(data[4 : 4 + length]))
+        index = json.loads(not_deep(bytes(data[4 : 4 + length])))
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The index of an OpenVINO engine is not JSON: {error}") from error
     if not isinstance(index, dict) or set(index) - {_CONSTANTS, _OPTIONS} != _FIELDS:

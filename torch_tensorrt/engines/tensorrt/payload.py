@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_tensorrt.spec.errors import FileFormatError
+from torch_tensorrt.spec.json_text import not_deep
 from torch_tensorrt.spec.tensor_spec import Json, dtype_from_name, dtype_name
 
 MAGIC = b"TRTPLAN+"
@@ -80,7 +81,7 @@ def read_payload(data: memoryview) -> Payload:
         raise FileFormatError("The facts beside a TensorRT plan were cut off.")
     end = _PREFIX.size + _PREFIX.unpack(data[: _PREFIX.size])[1]
     try:
-        record = json.loads(bytes(data[_PREFIX.size : end]).decode()) if end <= len(data) else None
+        record = json.loads(not_deep(bytes(data[_PREFIX.size : end]))) if end <= len(data) else None
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"The facts beside a TensorRT plan are not JSON: {error}") from error
     if not isinstance(record, dict) or set(record) != set(_FIELDS):
