@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
@@ -54,6 +55,17 @@ def test_growth_is_that_of_the_step_alone() -> None:
 
 
 def test_limits_judge_both_figures() -> None:
-    row = {"model": "m", "compile: peak / weights": 2.3, "load and run: peak / weights": 1.4}
+    sizes = {"model": "m", "weights MB": 10.0, "activations MB": 0.5}
+    row = {**sizes, "compile: peak / weights": 2.3, "load and run: peak / weights": 1.4}
     assert len(memory.judge([row])) == 2
-    assert memory.judge([{**row, "compile: peak / weights": 2.1, "load and run: peak / weights": 1.2}]) == []
+    assert memory.judge([{**row, "compile: peak / weights": 2.1, "load and run: peak / weights": 1.34}]) == []
+
+
+def test_activations_are_what_lives_at_once() -> None:
+    class Model(torch.nn.Module):
+        """Two tensors live at once, three are made; a view is none."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return ((x + 1).exp().view(-1) * 2).sum()
+
+    assert memory.activations(Model(), (torch.ones(100, 10),)) == 8000

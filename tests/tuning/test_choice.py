@@ -287,7 +287,7 @@ def test_partitions_are_measured_on_the_values_that_reach_them(world: World, mon
     model = Pooled()
     world.compile(model, X, engine="openvino")
     assert any(torch.equal(one, X) for one in seen)
-    assert any(torch.allclose(one, torch.erf(model.first(X))) for one in seen)
+    assert any(torch.allclose(one, torch.erf(model.first(X)), atol=1e-6) for one in seen)
 
 
 def _without_ones() -> LoweringPass:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -14,8 +16,10 @@ from torch_tensorrt.engines.onnxruntime import sdk
 from torch_tensorrt.engines.onnxruntime.payload import write_payload
 from torch_tensorrt.spec.errors import FileFormatError
 from torch_tensorrt.spec.shape_expr import parse, solve
+from torch_tensorrt.spec.tensor_spec import TensorSpec
 
 _SHAPES_KEPT = 256
+_SMALL = 32 * 1024  # bytes up to which copying a tensor takes less than telling ONNX Runtime where it is
 _Shapes: TypeAlias = "tuple[tuple[int, ...], ...]"
 
 
@@ -27,6 +31,15 @@ def input_names(spec: EngineSpec) -> list[str]:
 def output_names(spec: EngineSpec) -> list[str]:
     """What the model calls the engine's outputs."""
     return [f"output{place}" for place in range(len(spec.outputs))]
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A binding that reads and writes memory of its own."""
+
+    binding: sdk.Binding
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
 
 
 class ONNXRuntimeEngine(Engine):
@@ -51,10 +64,14 @@ class ONNXRuntimeEngine(Engine):
         self._sizes = tuple(tensor.sizes for tensor in spec.inputs)
         self._known: dict[tuple[torch.Size, ...], _Shapes] = {}
         self._free: deque[sdk.Binding] = deque()  # append and pop are atomic
+        self._slots: deque[_Slot] = deque()
+        self._only_small = all(_is_small(tensor) for tensor in (*spec.inputs, *spec.outputs))
         self._nothing = torch.empty(1, dtype=torch.uint8)  # an address for tensors without elements
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs for `inputs`, in memory of their own. What ONNX Runtime raises passes through."""
+        if self._only_small:
+            return self._run_small(inputs)
         try:
             binding = self._free.pop()
         except IndexError:
@@ -70,6 +87,32 @@ class ONNXRuntimeEngine(Engine):
         self._session.run_with_iobinding(binding)
         self._free.append(binding)
         return tuple(made)
+
+    def _run_small(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The same in memory of a slot's own: what binding takes is much of what a small model takes."""
+        try:
+            slot = self._slots.pop()
+        except IndexError:
+            slot = self._new_slot()
+        for memory, tensor in zip(slot.inputs, inputs, strict=True):
+            memory.copy_(tensor.detach() if tensor.requires_grad else tensor)
+        self._session.run_with_iobinding(slot.binding)
+        outputs = tuple([memory.clone() for memory in slot.outputs])
+        self._slots.append(slot)
+        return outputs
+
+    def _new_slot(self) -> _Slot:
+        binding = self._session.io_binding()
+        with torch.inference_mode(False):  # memory made in inference mode could not be written to outside of it
+            inputs, outputs = (
+                tuple(torch.empty(tensor.shape_at("opt"), dtype=tensor.dtype) for tensor in tensors)
+                for tensors in (self.spec.inputs, self.spec.outputs)
+            )
+        for (name, element), memory in zip(self._inputs, inputs, strict=True):
+            binding.bind_input(name, "cpu", 0, element, memory.shape, memory.data_ptr())
+        for (name, element, _), memory in zip(self._outputs, outputs, strict=True):
+            binding.bind_output(name, "cpu", 0, element, memory.shape, memory.data_ptr())
+        return _Slot(binding, inputs, outputs)
 
     def _address(self, tensor: Tensor) -> int:
         return tensor.data_ptr() if tensor.numel() else self._nothing.data_ptr()
@@ -95,6 +138,11 @@ class ONNXRuntimeEngine(Engine):
     def to_bytes(self) -> bytes:
         """The model and the options, as payload.py describes."""
         return write_payload(self._options, self._model)
+
+
+def _is_small(tensor: TensorSpec) -> bool:
+    """Of one size, which is neither large nor nothing."""
+    return tensor.is_static and 0 < math.prod(tensor.shape_at("opt")) * tensor.dtype.itemsize <= _SMALL
 
 
 def _plain(tensor: Tensor) -> Tensor:
