@@ -46,7 +46,7 @@ def test_an_engine_option_survives_refitting() -> None:
 
 
 def test_an_engine_without_options_has_the_bytes_that_it_always_had() -> None:
-    index = build_function(lambda a: (a * 2,), [torch.randn(3)]).to_bytes()
+    index = build_function(lambda a: (a * 2,), [torch.randn(1000, 1000)]).to_bytes()
     assert b'"options"' not in index[:4096]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,19 @@ from torch_tensorrt.runtime import (
     RuntimeCache,
     RuntimeSettings,
     modes,
+    native,
     runtime_config,
     set_dynamic_shapes_kernel_strategy,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _engines_in_python() -> Iterator[None]:
+    """What is tested here, the C++ runtime has not; it may have been built on this machine."""
+    with pytest.MonkeyPatch.context() as changes:
+        changes.setattr(native, "runtime", lambda: None)
+        yield
+
 
 X = torch.ones(1, 3)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, wait
 
 import pytest
@@ -13,10 +13,18 @@ import torch
 from torch import Tensor, nn
 
 import torch_tensorrt
-from torch_tensorrt.runtime import Throughput, throughput
+from torch_tensorrt.runtime import Throughput, native, throughput
 from torch_tensorrt.runtime.lanes import Route
 from torch_tensorrt.runtime.watching import watching
 from torch_tensorrt.spec.errors import InputError
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _engines_in_python() -> Iterator[None]:
+    """What is tested here, the C++ runtime has not; it may have been built on this machine."""
+    with pytest.MonkeyPatch.context() as changes:
+        changes.setattr(native, "runtime", lambda: None)
+        yield
 
 
 def network() -> nn.Module:

@@ -38,6 +38,8 @@ class EngineBackend(ABC):
     builds_for_capabilities: ClassVar[bool] = False
     # Whether engines compute in the dtypes that the graph has: `enabled_precisions` then casts the graph.
     strongly_typed: ClassVar[bool] = False
+    # Whether a build takes many seconds, as where a compiler is called: when times are measured, such ways are tried last.
+    builds_slowly: ClassVar[bool] = False
 
     @abstractmethod
     def available(self, device: torch.device) -> Support:

@@ -65,7 +65,10 @@ def changed_settings(settings: CompilationSettings, changes: Mapping[str, object
 def all_candidates(
     backend: EngineBackend, settings: CompilationSettings, device: torch.device, *, every_engine: bool
 ) -> list[Candidate]:
-    """Those of `backend`, the usual one first, then PyTorch itself, then the other engines that are here for `device`."""
+    """Those of `backend` and, with every_engine, of the others that are here for `device`.
+
+    The usual way comes first, then PyTorch itself, then what is built soon: the time allowed may not suffice for all.
+    """
     own = list(candidates_of(backend, settings, device))
     others = [
         candidate
@@ -74,7 +77,8 @@ def all_candidates(
         for candidate in candidates_of(other, settings, device, own=False)
     ]
     eager = [candidate for candidate in others if candidate.backend.name == EAGER]
-    return [*own[:1], *eager, *own[1:], *(candidate for candidate in others if candidate not in eager)]
+    further = [*own[1:], *(candidate for candidate in others if candidate not in eager)]
+    return [*own[:1], *eager, *sorted(further, key=lambda candidate: candidate.backend.builds_slowly)]
 
 
 def adapt(partition: Partition, candidate: Candidate, device: torch.device) -> Partition:

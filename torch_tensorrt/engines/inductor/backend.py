@@ -53,6 +53,7 @@ class InductorBackend(EngineBackend):
 
     name: ClassVar[str] = "inductor"
     format_version: ClassVar[int] = 1
+    builds_slowly: ClassVar[bool] = True
     strongly_typed: ClassVar[bool] = True
 
     def available(self, device: torch.device) -> Support:

@@ -17,13 +17,14 @@ from torch_tensorrt.contracts.raw import RawEngine
 from torch_tensorrt.engines.openvino import operators, sdk
 from torch_tensorrt.engines.openvino.engine import OpenVINOEngine, Parts
 from torch_tensorrt.engines.openvino.hazards import crashes_with_snippets
-from torch_tensorrt.engines.openvino.knobs import properties, variants
+from torch_tensorrt.engines.openvino.knobs import KNOBS, properties, variants
 from torch_tensorrt.engines.openvino.packing import pack_four_bits
 from torch_tensorrt.engines.openvino.payload import Payload, payload_parts, read_payload
 from torch_tensorrt.engines.openvino.raw import START, read_raw
 from torch_tensorrt.engines.openvino.refittable import Recipe, RefittableEngine, recipe_from, safe_xml
 from torch_tensorrt.engines.openvino.representation import represent
 from torch_tensorrt.engines.openvino.rewriting import rewrite_for_frontend
+from torch_tensorrt.engines.openvino.tiny import is_tiny
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.progress import progress
@@ -97,7 +98,7 @@ class OpenVINOBackend(EngineBackend):
         snippets = not crashes_with_snippets(module)
         spec = self._spec(partition.name, partition.inputs, partition.outputs, settings)
         placeholders = [node.name for node in module.graph.nodes if node.op == "placeholder"]
-        knobs = properties(settings)
+        knobs = properties(settings) or _threads(partition)
         options = sdk.config(precision, snippets=snippets, knobs=knobs)
         try:
             with progress(f"{partition.name} by OpenVINO", 2) as steps:
@@ -178,6 +179,10 @@ class OpenVINOBackend(EngineBackend):
             return OpenVINOEngine(spec, compiled, options, payload.wiring, lambda: (blob,), keep=(blob, weights))
         except (RuntimeError, UnicodeDecodeError) as error:  # the latter where a name in the model is no text
             raise FileFormatError(f"OpenVINO can't read engine {spec.name!r}, built with {made}: {error}") from error
+
+
+def _threads(partition: Partition) -> dict[str, str]:
+    return {KNOBS["num_threads"][0]: "1"} if is_tiny(partition.module) else {}
 
 
 def _compile_again(payload: Payload, options: sdk.Config, weights: bytes) -> sdk.Compiled:

@@ -34,6 +34,7 @@ class _NetworkBackend(EngineBackend):
     """What both have in common. `name` is that of the package that builds and runs the engines."""
 
     format_version: ClassVar[int] = 1
+    builds_slowly: ClassVar[bool] = True
     strongly_typed: ClassVar[bool] = True
     measures_timings: ClassVar[bool]
 
