@@ -31,13 +31,15 @@ SAMPLES = 32  # pictures or texts for quantization; random as what is timed
 class Built:
     """A contender that is ready. other: the same with one more of each size that varies.
 
-    load_seconds: from file to first answer. apart: seconds that saving and loading took, which are no part of building.
+    load_seconds: from file to first answer. apart: seconds that saving and loading took, which are no part of building. chosen: what
+    measuring found to be the fastest.
     """
 
     call: Call
     other: Call
     load_seconds: float | None = None
     apart: float = 0.0
+    chosen: str = ""
 
 
 @dataclass
@@ -245,7 +247,14 @@ def ours(job: Job, **options: object) -> Built:
     start = time.perf_counter()
     torch_tensorrt.load(path).module()(*inputs)
     done = time.perf_counter()
-    return Built(lambda: module(*inputs), lambda: module(*others), done - start, done - built)
+    return Built(lambda: module(*inputs), lambda: module(*others), done - start, done - built, _chosen(module))
+
+
+def _chosen(module: nn.Module) -> str:
+    trials = module.plan.trials if module.plan is not None else ()  # type: ignore[union-attr]
+    won = {trial.place: trial.label for trial in trials if trial.note == "chosen"}
+    whole = won.pop("whole model", "as planned")
+    return whole if whole != "as planned" else ", ".join(dict.fromkeys(won.values()))
 
 
 def ours_measured(job: Job) -> Built:

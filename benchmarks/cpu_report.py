@@ -103,14 +103,15 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _times(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
-    head = ["row", *names, "best peer", "best peer / ours", "at level 5", "build / OpenVINO's"]
-    keys = ("ratio_at_default_level", "ratio_to_best_peer", "build_to_openvino")
+    head = ["row", *names, "best peer", "best peer / ours", "at level 5", "chosen at level 5", "build / OpenVINO's"]
     body = [
         [
             row["row"],
             *(_cell(row, name, row.get(name)) for name in names),
             row.get("best_peer") or "-",
-            *(_number(row.get(key)) for key in keys),
+            *(_number(row.get(key)) for key in ("ratio_at_default_level", "ratio_to_best_peer")),
+            row.get("chosen") or "-",
+            _number(row.get("build_to_openvino")),
         ]
         for row in rows
     ]

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from cpu_contenders import Built, Job, contenders, openvino_direct, ours
+from cpu_contenders import MEASURED, Built, Job, contenders, openvino_direct, ours
 from cpu_models import Case
 from measuring import medians
 from torch import Tensor
@@ -152,7 +152,7 @@ class RowRun:
             "row": self.case.name, "model": self.case.model, "precision": self.case.precision, "batch": self.case.batch,
             "dynamic": self.case.dynamic, "grows": self.case.grows, "size": self.case.size,
             "milliseconds": {name: 1e3 * times[name] for name in wanted if name in times},
-            "facts": self.facts, "failed": self.failed,
+            "facts": self.facts, "failed": self.failed, "chosen": self.built[MEASURED].chosen if MEASURED in self.built else None,
             "seconds": time.perf_counter() - start, "cpu_seconds": _cpu_seconds(), "load": [load, os.getloadavg()[0]],
         }  # fmt: skip
 
