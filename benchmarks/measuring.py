@@ -17,11 +17,14 @@ RESULTS = Path(__file__).parent / "results"
 Row: TypeAlias = "dict[str, str | int | float | None]"
 
 
-def medians(calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, float]:
+def medians(
+    calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float, rest: float = 0.0
+) -> dict[str, float]:
     """The median seconds of each call over at most `rounds` rounds, fewer (at least 5) when `seconds` are over.
 
     The order changes from round to round. Each is called twice in its turn and the second call counts: the first still pays for
-    what ran before it (caches, threads of another library that have not gone to sleep).
+    what ran before it (caches). rest: seconds of doing nothing before each turn, in which threads of another library, which wait
+    busily for milliseconds, go to sleep.
     """
     for call in calls.values():
         for _ in range(3):
@@ -34,6 +37,9 @@ def medians(calls: Mapping[str, Callable[[], object]], rounds: int, seconds: flo
             break
         shuffle(order)
         for name, call in order:
+            if rest:
+                time.sleep(rest)
+                call()
             call()
             before = time.perf_counter_ns()
             call()

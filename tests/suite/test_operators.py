@@ -28,16 +28,16 @@ if importlib.util.find_spec("tensorrt_rtx") is not None:
 CASES = (*elementwise.rows(), *shaping.rows(), *placing.rows(), *reducing.rows(), *forms.rows())
 PRODUCTS = (*products.rows(), *normalising.rows(), *imaging.rows())  # of the TensorRT flow only, so far
 SETTINGS = CompilationSettings.from_options()
+# One row of so many runs in CI, which has 25 minutes; `make slow` runs the rest. With eager, nothing depends on the operator.
+CI_HAS = {"eager": 8, "openvino": 1, "tensorrt_rtx": 3}
 
 
 def _rows() -> Iterator[object]:
     for flow in FLOWS:
         for place, case in enumerate((*CASES, *PRODUCTS) if flow.BACKEND == "tensorrt_rtx" else CASES):
             marks = [pytest.mark.xfail(strict=True, reason=flow.WRONG[case.name])] if case.name in flow.WRONG else []
-            if flow is eager and place % 8:
-                marks.append(pytest.mark.slow)  # exporting takes the time, and nothing here depends on the operator
-            if flow.BACKEND == "tensorrt_rtx" and place % 2:
-                marks.append(pytest.mark.slow)  # every other row: CI has 25 minutes; `make slow` runs the rest
+            if place % CI_HAS[flow.BACKEND]:
+                marks.append(pytest.mark.slow)
             yield pytest.param(flow, case, id=f"{flow.BACKEND}-{case.name}", marks=marks)
 
 
