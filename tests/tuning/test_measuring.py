@@ -109,7 +109,7 @@ def test_a_newcomer_wins_by_more_than_two_percent(clock: Clock) -> None:
     assert race.enter(steady.taking(0.0039)) == (pytest.approx(3.9), False)
 
 
-def test_a_disturbance_makes_nobody_the_winner_and_is_waited_for(clock: Clock) -> None:
+def test_a_disturbance_is_one_for_both(clock: Clock) -> None:
     busy_until = [0.0]
     race, paced = measuring.Race(torch.device("cpu")), Paced(clock, lambda now: 9.0 if now < busy_until[0] else 1.0)
     race.enter(paced.taking(0.004))
@@ -119,9 +119,18 @@ def test_a_disturbance_makes_nobody_the_winner_and_is_waited_for(clock: Clock) -
     assert race.enter(paced.taking(0.003)) == (pytest.approx(3.0), True)
 
 
-def test_on_a_machine_that_stays_busy_the_earlier_one_is_kept(clock: Clock) -> None:
+def test_a_disturbance_of_one_of_them_is_outvoted(clock: Clock) -> None:
+    race, steady = measuring.Race(torch.device("cpu")), Paced(clock, lambda now: 1.0)
+    race.enter(steady.taking(0.004))
+    disturbed = [clock.now, clock.now + 0.3]  # the first round
+    unlucky = Paced(clock, lambda now: 1.2 if disturbed[0] < now < disturbed[1] else 1.0)
+    assert race.enter(unlucky.taking(0.0038)) == (pytest.approx(3.8), True)
+
+
+@pytest.mark.parametrize(("seconds", "wins"), [(0.003, True), (0.0039, True), (0.00395, False), (0.005, False)])
+def test_a_machine_that_is_slower_now_is_so_for_both(clock: Clock, seconds: float, wins: bool) -> None:
     started = [float("inf")]
     race, paced = measuring.Race(torch.device("cpu")), Paced(clock, lambda now: 9.0 if now > started[0] else 1.0)
     race.enter(paced.taking(0.004))
     started[0] = clock.now
-    assert race.enter(paced.taking(0.003)) == (pytest.approx(27.0), False)
+    assert race.enter(paced.taking(seconds)) == (pytest.approx(seconds * 1000), wins)

@@ -17,7 +17,7 @@ _MOST_SECONDS, _LEAST = 1.5, 3  # unless they are slow
 _MOST_RUNS = 20_000
 _TURN_SECONDS, _TURN_RUNS = 0.02, 10
 _REST_SECONDS = 0.002  # before a turn: threads of the one before stop waiting busily
-_ROUNDS, _DISTURBED = 3, 1.3
+_ROUNDS, _HOPELESS = 3, 1.25  # one round is enough for who takes so many times as long
 _WARM_UP = 3
 _log = logger("tuning")
 
@@ -98,15 +98,16 @@ def _captured(run: Run, device: torch.device) -> Run | None:
 class Race:
     """Who is fastest so far. A newcomer wins when it takes less than 98% of the winner's time.
 
-    Both are measured in turns. Where the winner then takes much longer than it did alone or before, something else was at work: it
-    is measured again, and what stays is the round that went best. Only a newcomer that is faster than the winner ever was wins.
+    Both are measured in turns, in several rounds, and the median of the rounds' ratios counts: the pace of a machine that others
+    use too changes from second to second, by more than what is to be told apart, but then it does so for both. Milliseconds are
+    told at the pace that the machine had when the first was measured, so that they can be compared.
     """
 
     TIE = 0.98
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.milliseconds = 0.0  # the least that the fastest has taken
+        self.milliseconds = 0.0  # of the fastest
         self._fastest: Run | None = None
 
     def enter(self, run: Run) -> tuple[float, bool]:
@@ -115,13 +116,15 @@ class Race:
             self._fastest = run
             self.milliseconds = measure([run], self.device)[0]
             return self.milliseconds, True
-        rounds: list[tuple[float, float]] = []
-        while not rounds or (len(rounds) < _ROUNDS and min(rounds)[0] > self.milliseconds * _DISTURBED):
-            before, taken = measure([self._fastest, run], self.device)
-            rounds.append((before, taken))
-        self.milliseconds = min(self.milliseconds, min(rounds)[0])
-        taken = min(taken for _, taken in rounds)
-        won = taken < self.milliseconds * self.TIE
-        if won:
-            self._fastest, self.milliseconds = run, taken
-        return taken, won
+        ratio = self._ratio(self._fastest, run)
+        milliseconds = ratio * self.milliseconds
+        if ratio < self.TIE:
+            self._fastest, self.milliseconds = run, milliseconds
+        return milliseconds, ratio < self.TIE
+
+    def _ratio(self, fastest: Run, run: Run) -> float:
+        ratios: list[float] = []
+        while len(ratios) < _ROUNDS and not (ratios and ratios[0] > _HOPELESS):
+            before, taken = measure([fastest, run], self.device)
+            ratios.append(taken / before)
+        return median(ratios)
