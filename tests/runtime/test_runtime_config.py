@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import io
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import fx, nn
 
 import torch_tensorrt
 from torch_tensorrt import InputError, UnsupportedError
+from torch_tensorrt.dynamo.runtime import _ResourceAllocator
 from torch_tensorrt.dynamo.runtime._ResourceAllocator import ResourceAllocationStrategy
 from torch_tensorrt.engines.tensorrt import kernels
 from torch_tensorrt.engines.tensorrt.engine import TensorRTEngine
@@ -209,6 +211,16 @@ def test_openvino_keeps_no_request_between_runs_in_a_block_that_says_so(on_cpu: 
             assert len(engine._free) == 0  # type: ignore[attr-defined]
     assert torch.equal(on_cpu(X), plain)
     assert len(engine._free) == 1  # type: ignore[attr-defined]
+
+
+def test_an_engine_in_the_cpp_runtime_keeps_its_memory_with_a_warning(
+    on_cpu: nn.Module, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (engine,) = modes.engines_in(on_cpu)
+    native_one = native.NativeEngine(engine.spec, torch.empty(0), types.SimpleNamespace(run=None))  # type: ignore[arg-type]
+    monkeypatch.setattr(_ResourceAllocator, "engines_in", lambda module: [native_one])
+    with ResourceAllocationStrategy(on_cpu):
+        assert "runs in the C++ runtime, which keeps memory" in caplog.text
 
 
 def test_a_module_without_engines_has_no_resources_of_ours() -> None:

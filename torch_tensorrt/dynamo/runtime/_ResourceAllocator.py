@@ -8,16 +8,21 @@ import torch
 from typing_extensions import Self
 
 from torch_tensorrt.contracts.abilities import ReleasesMemory
+from torch_tensorrt.observe.log import logger
 from torch_tensorrt.runtime.modes import engines_in
+from torch_tensorrt.runtime.native import SETTING, NativeEngine
 
 __all__ = ["ResourceAllocationStrategy"]
+
+_log = logger("runtime")
 
 
 class ResourceAllocationStrategy(torch.nn.Module):
     """`with ResourceAllocationStrategy(compiled): compiled(x)`: engines keep no memory for intermediate results between runs.
 
     Each run gets it anew, which takes longer. The weights stay where they are; see torch_tensorrt.runtime.weight_streaming for
-    those. Engines of backends that keep no such memory run as ever. At the end of the block all is as it was before it.
+    those. Engines of backends that keep no such memory run as ever; those in the C++ runtime too, with a warning. At the end of
+    the block all is as it was before it.
 
     Args:
         compiled_module: what torch_tensorrt.compile or load gave.
@@ -30,7 +35,14 @@ class ResourceAllocationStrategy(torch.nn.Module):
         super().__init__()
         self.compiled_module = compiled_module
         self.dynamically_allocate_resources = dynamically_allocate_resources
-        self._engines = [engine for engine in engines_in(compiled_module) if isinstance(engine, ReleasesMemory)]
+        engines = engines_in(compiled_module)
+        self._engines = [engine for engine in engines if isinstance(engine, ReleasesMemory)]
+        for engine in engines:
+            if isinstance(engine, NativeEngine):
+                _log.warning(
+                    "Engine %r runs in the C++ runtime, which keeps memory between runs; set %s=off to let it go.",
+                    engine.spec.name, SETTING,
+                )  # fmt: skip
         self._before: list[tuple[ReleasesMemory, bool]] = []
 
     def __enter__(self) -> Self:
