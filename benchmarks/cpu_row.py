@@ -27,8 +27,9 @@ from cpu_models import Case
 from measuring import medians
 from torch import Tensor
 
+from torch_tensorrt.tuning.measuring import rest
+
 WRONG = {"float32": 1e-3, "bfloat16": 1e-1, "int8": 1.0}  # relative errors above these are no answers
-REST = 0.005  # seconds before each turn
 IMPORTED_FIRST = ("openvino", "onnxruntime", "onnxscript", "nncf", "torch._inductor.compile_fx", "torch.onnx")
 
 
@@ -148,7 +149,7 @@ class RowRun:
         gc.collect()
         calls = {name: made.call for name, made in self.built.items()}
         with torch.no_grad():
-            times = medians(calls, 2000, self.limits.timing, REST) if calls else {}
+            times = medians(calls, 2000, self.limits.timing, rest) if calls else {}
         return {
             "row": self.case.name, "model": self.case.model, "precision": self.case.precision, "batch": self.case.batch,
             "dynamic": self.case.dynamic, "grows": self.case.grows, "size": self.case.size,

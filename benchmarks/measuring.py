@@ -18,13 +18,12 @@ Row: TypeAlias = "dict[str, str | int | float | None]"
 
 
 def medians(
-    calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float, rest: float = 0.0
+    calls: Mapping[str, Callable[[], object]], rounds: int, seconds: float, rest: Callable[[], object] | None = None
 ) -> dict[str, float]:
     """The median seconds of each call over at most `rounds` rounds, fewer (at least 5) when `seconds` are over.
 
     The order changes from round to round. Each is called twice in its turn and the second call counts: the first still pays for
-    what ran before it (caches). rest: seconds of doing nothing before each turn, in which threads of another library, which wait
-    busily for milliseconds, go to sleep.
+    what ran before it (caches). rest: called before each turn, which then begins with one call more.
     """
     for call in calls.values():
         for _ in range(3):
@@ -37,8 +36,8 @@ def medians(
             break
         shuffle(order)
         for name, call in order:
-            if rest:
-                time.sleep(rest)
+            if rest is not None:
+                rest()
                 call()
             call()
             before = time.perf_counter_ns()

@@ -15,8 +15,8 @@ Run: TypeAlias = Callable[[], object]
 _RUNS, _SECONDS = 20, 0.1  # for each: at least so many, for at least so long
 _MOST_SECONDS, _LEAST = 1.5, 3  # unless they are slow
 _MOST_RUNS = 20_000
-_TURN_SECONDS, _TURN_RUNS = 0.02, 10
-_REST_SECONDS = 0.002  # before a turn: threads of the one before stop waiting busily
+_TURN_SECONDS = 0.02
+_LOOK_SECONDS, _MOST_REST, _QUIET = 0.02, 0.12, 0.25  # the system counts the time of running threads every 10 ms or so
 _ROUNDS, _HOPELESS = 3, 1.25  # one round is enough for who takes so many times as long
 _WARM_UP = 3
 _log = logger("tuning")
@@ -54,18 +54,32 @@ def _enough(taken: Sequence[float]) -> bool:
     return (len(taken) >= _RUNS and spent >= _SECONDS) or (len(taken) >= _LEAST and spent >= _MOST_SECONDS)
 
 
+def rest() -> None:
+    """Returns when the threads of this process have gone to sleep, or after an eighth of a second.
+
+    Threads of libraries wait busily for more work: ONNX Runtime's were seen to do so for 50 ms, OpenMP's for 10, OpenVINO's for 1.
+    On as many cores as there are threads, whoever runs next would run with fewer.
+    """
+    used, end = time.process_time(), time.perf_counter() + _MOST_REST
+    while time.perf_counter() < end:
+        time.sleep(_LOOK_SECONDS)
+        before, used = used, time.process_time()
+        if used - before < _QUIET * _LOOK_SECONDS:
+            return
+
+
 def _take_turn(run: Run, taken: list[float]) -> None:
-    """Several runs one after the other; the first, which finds other data in the caches and other threads awake, isn't counted."""
-    time.sleep(_REST_SECONDS)
+    """Several runs one after the other; the first, which finds other data in the caches and threads asleep, isn't counted."""
+    rest()
     start = time.perf_counter()
     run()
-    for _ in range(_TURN_RUNS):
+    while True:
         before = time.perf_counter()
         run()
         after = time.perf_counter()
         taken.append(after - before)
         if after - start > _TURN_SECONDS:
-            break
+            return
 
 
 def _until_done(run: Run, device: torch.device) -> Run:
