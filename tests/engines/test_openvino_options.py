@@ -46,7 +46,7 @@ def test_an_engine_option_survives_refitting() -> None:
 
 
 def test_an_engine_without_options_has_the_bytes_that_it_always_had() -> None:
-    index = build_function(lambda a: (a * 2,), [torch.randn(1000, 1000)]).to_bytes()
+    index = build_function(lambda a: (a * 2,), [torch.randn(3)]).to_bytes()
     assert b'"options"' not in index[:4096]
 
 
@@ -80,3 +80,11 @@ def test_precisions_are_variants_where_the_cpu_has_several() -> None:
     labels = BACKEND.variants(settings, torch.device("cpu"))
     assert ("computing in float32" in labels) == ("BF16" in sdk.capabilities())
     assert next(iter(labels)) == "latency"
+
+
+def test_linears_in_a_row_are_built_for_one_thread() -> None:
+    layers = [torch.nn.Linear(3, 7), torch.nn.Tanh(), torch.nn.Linear(7, 4), torch.nn.ReLU(), torch.nn.Linear(4, 1)]
+    model, x = torch.nn.Sequential(*layers, torch.nn.Tanh()).eval(), torch.randn(5, 3)
+    for given in (x, x[0], x[None]):
+        engine = build_function(model, [given], num_threads=1)
+        torch.testing.assert_close(engine.run([given])[0], model(given))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, TypeAlias
 
@@ -24,7 +25,6 @@ from torch_tensorrt.engines.openvino.raw import START, read_raw
 from torch_tensorrt.engines.openvino.refittable import Recipe, RefittableEngine, recipe_from, safe_xml
 from torch_tensorrt.engines.openvino.representation import represent
 from torch_tensorrt.engines.openvino.rewriting import rewrite_for_frontend
-from torch_tensorrt.engines.openvino.tiny import is_tiny
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.progress import progress
@@ -95,10 +95,11 @@ class OpenVINOBackend(EngineBackend):
         precision = _precision(partition, settings)
         module, outputs = rewrite_for_frontend(partition.module)
         dtypes = [partition.outputs[outputs.index(port)].dtype for port in range(len(set(outputs)))]
-        snippets = not crashes_with_snippets(module)
         spec = self._spec(partition.name, partition.inputs, partition.outputs, settings)
         placeholders = [node.name for node in module.graph.nodes if node.op == "placeholder"]
-        knobs = properties(settings) or _threads(partition)
+        knobs = properties(settings)
+        # With one thread OpenVINO 2026.4 makes one snippet of linears in a row, and fails for some: "Layout rank can't be larger".
+        snippets = not crashes_with_snippets(module) and not _has_one_thread(knobs)
         options = sdk.config(precision, snippets=snippets, knobs=knobs)
         try:
             with progress(f"{partition.name} by OpenVINO", 2) as steps:
@@ -181,8 +182,10 @@ class OpenVINOBackend(EngineBackend):
             raise FileFormatError(f"OpenVINO can't read engine {spec.name!r}, built with {made}: {error}") from error
 
 
-def _threads(partition: Partition) -> dict[str, str]:
-    return {KNOBS["num_threads"][0]: "1"} if is_tiny(partition.module) else {}
+def _has_one_thread(knobs: Mapping[str, str]) -> bool:
+    """Whether OpenVINO will, because it is told so or has but one core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return knobs.get(KNOBS["num_threads"][0], str(cores)) == "1"
 
 
 def _compile_again(payload: Payload, options: sdk.Config, weights: bytes) -> sdk.Compiled:
