@@ -17,7 +17,7 @@ $(VENV)/.stamp: pyproject.toml constraints.txt
 demo: install
 	$(BIN)/python examples/demo.py
 
-# A file's tests stay in one process, and all processes must list them in one order (so one hash seed); PyTorch and OpenVINO would start threads for all cores in each. JOBS=8 on a larger machine.  A process that ends is the end: xdist waits for ever for what it was to run.
+# A file's tests stay in one process, and all processes must list them in one order (so one hash seed); PyTorch and OpenVINO would start threads for all cores in each. JOBS=8 on a larger machine. A process that ends is the end: xdist waits for ever for what it was to run.
 test: install
 	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow" -n $(or $(JOBS),2) --dist loadfile --max-worker-restart 0
 

@@ -78,7 +78,7 @@ def read_program_entry(blob: memoryview, description: bytes) -> CachedProgram:
         record = json.loads(not_deep(bytes(rest[first : first + second])))
         plan = _plan_from(record["plan"])
         engines = tuple(CachedEngine(*map(str, row)) for row in record["engines"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise FileFormatError(f"Its record can't be read: {type(error).__name__}: {error}") from error
     return CachedProgram(plan, engines, bytes(rest[first + second :]))
 
