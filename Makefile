@@ -22,8 +22,8 @@ test: install
 	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not gpu and not slow" -n $(or $(JOBS),2) --dist loadfile --max-worker-restart 0
 
 lint: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 	$(BIN)/mypy --strict torch_tensorrt
 
 check: lint test

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 from engines.fake_tensorrt import SPEC, Gpu, made, module_of
-from gpu.test_tensorrt_streams import on_gpu, wanted
 from torch import Tensor, nn
 
 import torch_tensorrt
+from gpu.test_tensorrt_streams import on_gpu, wanted
 from torch_tensorrt.engines.tensorrt import kernels
 from torch_tensorrt.runtime import CudaGraphsMode, enable_cudagraphs, set_cudagraphs_mode
 from torch_tensorrt.runtime.cudagraphs.calls import GraphCalls, Options
