@@ -6,14 +6,16 @@ import hashlib
 import io
 import mmap
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
+from torch import Tensor
 
 from torch_tensorrt.contracts import engine_bytes, mapped
-from torch_tensorrt.contracts.engine import EngineSpec
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
 
 SPEC = EngineSpec("part_0", "eager", 1, "any", "key", (), ())
 posix = pytest.mark.skipif(not mapped._CAN_MAP, reason="mapped files can't be removed here")
@@ -22,8 +24,7 @@ posix = pytest.mark.skipif(not mapped._CAN_MAP, reason="mapped files can't be re
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few kilobytes are large."""
-    for module in (mapped, engine_bytes):
-        monkeypatch.setattr(module, "LARGE", 1000)
+    monkeypatch.setattr(mapped, "LARGE", 1000)
     monkeypatch.setattr(mapped, "_CHUNK", 512)
 
 
@@ -33,16 +34,37 @@ def test_what_is_written_in_pieces_and_out_of_order_is_mapped(small: None) -> No
         file.write(b"....")
         file.write(b"x" * 2000)
         assert file.tell() == 2004
+        assert bytes(mapped.written(file)) == b"...." + b"x" * 2000
         file.seek(0)
         file.write(b"head")
+        file.seek(0, 2)
+        file.write(b"tail")
 
-    made = mapped.spooled(write, 2004)
+    made = mapped.spooled(write)
     assert isinstance(made, mmap.mmap)
-    assert made[:] == b"head" + b"x" * 2000
+    assert made[:] == b"head" + b"x" * 2000 + b"tail"
 
 
 def test_what_is_small_stays_in_memory() -> None:
-    assert mapped.spooled(lambda file: file.write(b"abc"), 3) == b"abc"
+    def write(file: io.BytesIO) -> None:
+        file.write(b"abc")
+        assert mapped.written(file) == b"abc"
+
+    assert mapped.spooled(write) == b"abc"
+
+
+@pytest.mark.parametrize("before", [b"", b"before" * 300])
+def test_a_section_of_a_file_begins_where_the_file_is(small: None, before: bytes) -> None:
+    def write(file: io.BytesIO) -> None:
+        file.write(before)
+        section = mapped.Section(file)
+        section.write(b"...." + b"x" * 700)
+        assert section.tell() == 704
+        assert section.seek(2) == 2
+        section.write(b"ab")
+        assert section.seek(-4, 2) == 700
+
+    assert bytes(mapped.spooled(write)) == before + b"..ab" + b"x" * 700
 
 
 @posix
@@ -55,7 +77,7 @@ def test_a_folder_that_takes_no_files_is_warned_about(
     monkeypatch.setattr(mapped.tempfile, "TemporaryFile", refuse)
     messages: list[str] = []
     monkeypatch.setattr(mapped._log, "warning", lambda text, *args: messages.append(text % args))
-    assert mapped.spooled(lambda file: file.write(b"y" * 2000), 2000) == b"y" * 2000
+    assert mapped.spooled(lambda file: file.write(b"y" * 2000)) == b"y" * 2000
     assert "No space left" in messages[0]
 
 
@@ -65,17 +87,37 @@ def test_an_error_of_the_writer_is_not_taken_for_a_full_disk(small: None) -> Non
         raise RuntimeError("the SDK's own")
 
     with pytest.raises(RuntimeError, match="the SDK's own"):
-        mapped.spooled(fail, 2000)
+        mapped.spooled(fail)
+
+
+class Written(Engine):
+    """An engine that writes its payload in pieces, the first of them last."""
+
+    def __init__(self, payload: bytes) -> None:
+        self.spec, self.payload = SPEC, payload
+
+    def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def to_bytes(self) -> bytes:
+        return self.payload
+
+    def write_payload(self, file: io.BytesIO) -> None:
+        start = file.tell()
+        file.write(b"...")
+        mapped.write_parts(file, (memoryview(self.payload)[3:10], self.payload[10:]))
+        file.seek(start)
+        file.write(self.payload[:3])
 
 
 @pytest.mark.parametrize("size", [10, 999, 5000])
 def test_a_large_engine_has_the_bytes_of_a_small_one(small: None, size: int) -> None:
     payload = random.Random(0).randbytes(size)
-    parts = (payload[:3], memoryview(payload)[3:])
-    made = engine_bytes.encode_large(SPEC, parts)
-    assert bytes(made) == bytes(engine_bytes.encode_parts(SPEC, parts))
+    made = engine_bytes.encode_engine(Written(payload))
     spec, found = engine_bytes.decode(memoryview(made))
     assert (spec, bytes(found)) == (SPEC, payload)
+    assert found.obj is not None
+    assert (len(made) - size) % 64 == 0
     assert torch.frombuffer(made, dtype=torch.uint8).add_(0).numel() == len(made)
 
 
@@ -102,8 +144,9 @@ def test_finding_and_comparing_cross_the_borders_of_chunks(small: None, tmp_path
             assert mapped.find(wanted, buffer, 0, len(buffer)) == place
             assert mapped.find(wanted, buffer, place + 1, len(buffer)) == -1
         assert mapped.find(content[700:710], buffer, 0, 709) == -1
-        assert mapped.are_equal(buffer, 100, content, 100, 3900)
-        assert not mapped.are_equal(buffer, 100, content, 101, 3000)
+        assert mapped.holds(buffer, 100, memoryview(content)[100:])
+        assert not mapped.holds(buffer, 100, memoryview(content)[101:3100])
+        assert not mapped.holds(buffer, 3990, memoryview(content[3990:] + b"more"))
         assert b"".join(bytes(chunk) for chunk in mapped.chunks(buffer)) == content
 
 

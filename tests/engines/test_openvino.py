@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import struct
@@ -18,8 +19,9 @@ from engines.test_engines import SETTINGS, Net, assert_right, build
 from torch_tensorrt import engines
 from torch_tensorrt.contracts.engine import Engine
 from torch_tensorrt.contracts.partition import Partition
-from torch_tensorrt.engines.openvino import sdk
-from torch_tensorrt.engines.openvino.payload import read_payload, write_payload
+from torch_tensorrt.engines.openvino import ir, sdk
+from torch_tensorrt.engines.openvino.ir import Ir, in_pieces
+from torch_tensorrt.engines.openvino.payload import Facts, read_payload, write_payload
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.spec.errors import BuildError, FileFormatError, InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -122,11 +124,17 @@ def test_an_index_that_makes_no_sense_is_a_file_format_error(changes: dict[str, 
         BACKEND.from_bytes(memoryview(_with_index(engine.to_bytes(), **changes)), engine.spec)
 
 
+def put_together(precision: torch.dtype, wiring: Wiring, blob: bytes, ir: Ir) -> bytes:
+    file = io.BytesIO()
+    write_payload(file, Facts(precision, wiring), lambda file: file.write(blob), ir)
+    return file.getvalue()
+
+
 def test_a_document_type_in_the_representation_is_refused() -> None:
     engine = build("openvino")
     payload = read_payload(memoryview(engine.to_bytes()), (2, 5))
     bomb = b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "c">]>' + bytes(payload.xml)[21:]
-    data = write_payload(payload.precision, payload.wiring, bytes(payload.blob), (bomb, payload.weights()))
+    data = put_together(payload.precision, payload.wiring, bytes(payload.blob), in_pieces(bomb, payload.weights()))
     with pytest.raises(FileFormatError, match="document type"):
         BACKEND.from_bytes(memoryview(data), dataclasses.replace(engine.spec, target="another"))
 
@@ -135,13 +143,48 @@ def test_a_payload_comes_apart_as_it_was_put_together() -> None:
     blob = bytes(range(256)) * 64
     xml = b'<data element_type="f32" offset="10" size="8192"/>'
     weights = b"0123456789" + blob[256 : 256 + 8192] + b"rest"
-    data = write_payload(torch.bfloat16, Wiring((1, 0), (0,)), blob, (xml, weights))
+    data = put_together(torch.bfloat16, Wiring((1, 0), (0,)), blob, in_pieces(xml, weights))
     payload = read_payload(memoryview(data), (2, 1))
     assert payload.weights() == weights
     assert bytes(payload.blob) == blob
     assert bytes(payload.xml) == xml
     assert len(payload.literal) == 14
     assert payload.wiring == Wiring((1, 0), (0,))
+
+
+class Constants(torch.nn.Module):
+    """Constants of many types, one of them empty, one a scalar, two that are tied, and one that is larger than a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        dtypes = (torch.float16, torch.bfloat16, torch.int8, torch.uint8, torch.int64, torch.bool, torch.float64)
+        for place, dtype in enumerate(dtypes):
+            self.register_buffer(f"of{place}", (torch.rand(3, 7) * 3).to(dtype))
+        self.register_buffer("scalar", torch.tensor(2.5))
+        self.register_buffer("empty", torch.zeros(0, 7))
+        self.large = torch.nn.Parameter(torch.randn(7, 2048))
+        self.tied = self.large
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        mixed = [x * getattr(self, f"of{place}") for place in range(7)]
+        return (*mixed, torch.cat([x, self.empty]) * self.scalar, x @ self.large, (x + 1) @ self.tied)
+
+
+def test_constants_in_memory_and_in_a_file_are_the_same_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = Constants().eval(), torch.randn(3, 7)
+    wanted, found = module(x), []
+    for in_memory in (True, False):
+        if not in_memory:
+            monkeypatch.setattr(ir, "_in_memory", lambda model: None)
+        engine = build_function(module, [x], enabled_precisions={torch.float32})
+        data = engine.to_bytes()
+        payload = read_payload(memoryview(data), (1, len(wanted)))
+        found.append(sum(length for _, _, length in payload.pieces))
+        again = BACKEND.from_bytes(memoryview(data), dataclasses.replace(engine.spec, target="another"))
+        for of in (engine, again):
+            for one, other in zip(of.run([x]), wanted, strict=True):
+                torch.testing.assert_close(one, other, check_dtype=True)
+    assert abs(found[0] - found[1]) < 1000  # tied weights are there once, in both
 
 
 def test_inputs_reach_openvino_without_a_copy() -> None:

@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 
 from torch import Tensor
 from torch.export import ExportedProgram
@@ -125,9 +126,9 @@ class Engine(ABC):
         """
         return self.to_bytes()
 
-    def payload_parts(self) -> Sequence[bytes | memoryview]:
-        """The payload in parts, for engines that can spare their weights a copy: `to_bytes` is these one after the other."""
-        return (self.to_bytes(),)
+    def write_payload(self, file: BytesIO) -> None:
+        """Writes the payload from where `file` is on; for engines that can spare their weights a copy."""
+        file.write(self.to_bytes())
 
     def refit(self, weights: Mapping[str, Tensor]) -> Engine:
         """A new engine like this one with other weights; this one goes on as it was, also in threads that run it meanwhile.

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from io import BytesIO
 
 import torch
 
-from torch_tensorrt.contracts.engine import EngineSpec
-from torch_tensorrt.contracts.mapped import LARGE, Buffer, chunks, spooled
+from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.mapped import Buffer, spooled
 from torch_tensorrt.contracts.origin import Origin
 from torch_tensorrt.spec.errors import FileFormatError
 from torch_tensorrt.spec.json_text import not_deep
@@ -26,6 +27,7 @@ _PREFIX = struct.Struct("<8sII")  # magic, format version, length of the JSON he
 _LONGEST_HEADER = 16 * 2**20
 LONGEST_START = _PREFIX.size + _LONGEST_HEADER + 64  # bytes that hold every header
 _ALIGNMENT = 64  # SDKs map the payload in place
+_MOST = 10**15  # bytes of a payload: as long a number as there will be
 _FIELDS = {"spec": dict, "python": str, "torch": str, "payload_bytes": int, "sha256": str}
 _ORIGIN = "origin"  # a field that one engine of a refittable module has beside these
 _PROGRAM = "program"  # and one that an engine in a portable file has
@@ -33,39 +35,42 @@ _PROGRAM = "program"  # and one that an engine in a portable file has
 
 def encode(spec: EngineSpec, payload: bytes) -> bytes:
     """Magic, format version, header length, JSON header, zeros up to a multiple of 64 bytes, payload."""
-    return bytes(encode_parts(spec, (payload,)))
+    return encode_start(spec, len(payload), hashlib.sha256(payload).hexdigest()) + payload
 
 
-def encode_parts(spec: EngineSpec, parts: Sequence[bytes | memoryview], origin: Origin | None = None) -> bytearray:
-    """The same for a payload in parts, which are copied once; `origin` goes into the header."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    start = encode_start(spec, sum(map(len, parts)), digest.hexdigest(), origin)
-    return bytearray().join((start, *parts))
+def encode_engine(engine: Engine, origin: Origin | None = None) -> Buffer:
+    """The same of an engine, with `origin` in the header; in a mapped file where it is large: see mapped.py.
 
+    The engine writes its payload where it stays, behind a header with room for a length and a hash that are known afterwards.
+    May be written to, as bytes may not.
+    """
 
-def encode_large(spec: EngineSpec, parts: Sequence[bytes | memoryview], origin: Origin | None = None) -> Buffer:
-    """The same, in a mapped file where it is large: see mapped.py. It may be written to, as bytes may not."""
-    total = sum(map(len, parts))
-    if total < LARGE:
-        return encode_parts(spec, parts, origin)
-
-    def write(file: BinaryIO) -> None:
-        file.write(encode_start(spec, total, "0" * 64, origin))  # as long as with the hash
-        digest = hashlib.sha256()
-        for chunk in (chunk for part in parts for chunk in chunks(part)):
-            digest.update(chunk)
-            file.write(chunk)
+    def write(file: BytesIO) -> None:
+        room = encode_start(engine.spec, _MOST, "0" * 64, origin)
+        file.write(room)
+        engine.write_payload(file)
+        size = file.seek(0, os.SEEK_END) - len(room)
+        digest = _digest(file, len(room))
         file.seek(0)
-        file.write(encode_start(spec, total, digest.hexdigest(), origin))
+        file.write(encode_start(engine.spec, size, digest, origin, len(room)))
 
-    made = spooled(write, total)
+    made = spooled(write)
     return bytearray(made) if isinstance(made, bytes) else made
 
 
-def encode_start(spec: EngineSpec, payload_bytes: int, sha256: str, origin: Origin | None = None) -> bytes:
-    """All that stands before a payload of that length and hash."""
+def _digest(file: BytesIO, start: int) -> str:
+    """Of all from `start` on."""
+    file.seek(start)
+    digest, memory = hashlib.sha256(), memoryview(bytearray(2**20))
+    while count := file.readinto(memory):
+        digest.update(memory[:count])
+    return digest.hexdigest()
+
+
+def encode_start(
+    spec: EngineSpec, payload_bytes: int, sha256: str, origin: Origin | None = None, room: int = 0
+) -> bytes:
+    """All that stands before a payload of that length and hash. room: how long it is made with spaces, a multiple of 64."""
     header: dict[str, Json] = {
         "spec": json.loads(spec.to_json()),
         "python": platform.python_version(),
@@ -73,7 +78,7 @@ def encode_start(spec: EngineSpec, payload_bytes: int, sha256: str, origin: Orig
         "payload_bytes": payload_bytes,
         "sha256": sha256,
     }
-    return _start(header if origin is None else {**header, _ORIGIN: origin.to_record()})
+    return _start(header if origin is None else {**header, _ORIGIN: origin.to_record()}, room)
 
 
 def decode(data: memoryview, *, verify: bool = True) -> tuple[EngineSpec, memoryview]:
@@ -193,8 +198,8 @@ def _program_place(header: Mapping[str, Json], start: int, size: int) -> tuple[i
     return start + size + (-size % _ALIGNMENT), length
 
 
-def _start(header: dict[str, Json]) -> bytes:
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+def _start(header: dict[str, Json], room: int = 0) -> bytes:
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode().ljust(room - _PREFIX.size)
     start = _PREFIX.pack(MAGIC, VERSION, len(text)) + text
     return start + b"\0" * (-len(start) % _ALIGNMENT)
 

@@ -9,11 +9,11 @@ import mmap
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 from torch_tensorrt.observe.log import logger
 
@@ -27,56 +27,99 @@ _log = logger("memory")
 
 
 class _Spool(BytesIO):
-    """Writes to a file without a name. Derived from BytesIO because some SDKs write to nothing else."""
+    """Memory until it is large, then a file without a name. Derived from BytesIO because some SDKs write to nothing else."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.file = tempfile.TemporaryFile(prefix="torch_tensorrt_")  # noqa: SIM115
+        self.file: BinaryIO | None = None
         self.error: OSError | None = None
 
     def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
         try:
-            return self.file.write(data)
+            if self.file is None and super().tell() + len(data) >= LARGE:
+                self.file = self._as_file()
+            return self.file.write(data) if self.file is not None else super().write(data)
         except OSError as error:
             self.error = error  # SDKs raise something of their own in its place
             raise
 
+    def _as_file(self) -> BinaryIO:
+        file: BinaryIO = tempfile.TemporaryFile(prefix="torch_tensorrt_")  # noqa: SIM115
+        file.write(self.getvalue())
+        file.seek(super().tell())
+        super().seek(0)
+        super().truncate()
+        return file
+
+    def readinto(self, memory: bytearray | memoryview) -> int:  # type: ignore[override]
+        return self.file.readinto(memory) if self.file is not None else super().readinto(memory)  # type: ignore[attr-defined]
+
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self.file.seek(offset, whence)
+        return self.file.seek(offset, whence) if self.file is not None else super().seek(offset, whence)
 
     def tell(self) -> int:
-        return self.file.tell()
+        return self.file.tell() if self.file is not None else super().tell()
 
-    def flush(self) -> None:
+    def content(self) -> Buffer:
+        """All that was written so far."""
+        if self.file is None:
+            return self.getvalue()
         self.file.flush()
+        return mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
-def spooled(write: Callable[[BytesIO], object], size: int) -> Buffer:
+class Section(BytesIO):
+    """The rest of a file, from where it is, as a file of its own: for SDKs that write where they are in it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file, self._start = file, file.tell()
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+        return self._file.write(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset + self._start if whence == 0 else offset, whence) - self._start
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+
+def spooled(write: Callable[[BytesIO], object]) -> Buffer:
     """What `write` writes: in a mapped file, or in memory where it is not large, with a warning where files can't be written.
 
-    size: about how many bytes that will be. The buffer may be written to; that changes no file.
+    The buffer may be written to; that changes no file.
     """
-    if size >= LARGE and _CAN_MAP:
-        spool: _Spool | None = None
-        try:
-            spool = _Spool()
-            write(spool)
-            spool.flush()
-            return mmap.mmap(spool.file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except (OSError, RuntimeError) as error:
-            reason = spool.error if spool is not None and spool.error is not None else error
-            if not isinstance(reason, OSError):
-                raise
-            _log.warning(
-                "%d MB can't be written to the folder for temporary files, %s (%s); they are kept in memory. TMPDIR names another.",
-                size // 10**6, tempfile.gettempdir(), reason,
-            )  # fmt: skip
-        finally:
-            if spool is not None:
-                spool.file.close()  # a mapping holds the file
+    spool = _Spool() if _CAN_MAP else BytesIO()
+    try:
+        write(spool)
+        return written(spool)
+    except (OSError, RuntimeError):
+        reason = getattr(spool, "error", None)
+        if reason is None:
+            raise
+        _log.warning(
+            "Large engines can't be written to the folder for temporary files, %s (%s); this one is kept in memory. TMPDIR names another.",
+            tempfile.gettempdir(), reason,
+        )  # fmt: skip
+    finally:
+        if isinstance(spool, _Spool) and spool.file is not None:
+            spool.file.close()  # a mapping holds the file
     memory = BytesIO()
     write(memory)
     return memory.getvalue()
+
+
+def written(file: BytesIO) -> Buffer:
+    """What was written to a file of `spooled` so far."""
+    return file.content() if isinstance(file, _Spool) else file.getvalue()
+
+
+def write_parts(file: BinaryIO, parts: Iterable[Buffer | memoryview]) -> None:
+    """One after the other; of a mapping no more than a piece is in memory at a time."""
+    for part in parts:
+        for chunk in chunks(part):
+            file.write(chunk)
 
 
 def read_mapped(path: Path) -> Buffer:
@@ -105,14 +148,14 @@ def find(wanted: bytes | bytearray, part: Buffer, start: int, end: int) -> int:
     return -1
 
 
-def are_equal(one: Buffer, start: int, other: Buffer, begin: int, length: int) -> bool:
-    """Whether `length` bytes of `one`, from `start` on, are those of `other` from `begin` on."""
-    for done in range(0, length, _CHUNK):
-        size = min(_CHUNK, length - done)
-        if one[start + done : start + done + size] != other[begin + done : begin + done + size]:
+def holds(made: Buffer, start: int, piece: memoryview) -> bool:
+    """Whether the bytes of `made` from `start` on are those of `piece`."""
+    for done in range(0, len(piece), _CHUNK):
+        wanted = bytes(piece[done : done + _CHUNK])  # views would be compared byte by byte
+        if made[start + done : start + done + len(wanted)] != wanted:
             return False
-        release(one)
-        release(other)
+        release(made)
+        release(piece)
     return True
 
 

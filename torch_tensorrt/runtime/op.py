@@ -18,7 +18,7 @@ from torch import Tensor
 from torch_tensorrt import engines
 from torch_tensorrt.contracts.abilities import ChecksMachine
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
-from torch_tensorrt.contracts.engine_bytes import decode, encode_large, read_program, with_origin
+from torch_tensorrt.contracts.engine_bytes import decode, encode_engine, read_program, with_origin
 from torch_tensorrt.contracts.origin import Origin
 from torch_tensorrt.runtime import watching
 from torch_tensorrt.runtime.cudagraphs import mode
@@ -101,7 +101,7 @@ def pack(engine: Engine, origin: Origin | None = None) -> Tensor:
 
     This process runs `engine` itself for it, without reading the bytes back, or what the C++ runtime makes of them.
     """
-    constant = torch.frombuffer(encode_large(engine.spec, engine.payload_parts(), origin), dtype=torch.uint8)
+    constant = torch.frombuffer(encode_engine(engine, origin), dtype=torch.uint8)
     _live.put(constant, LiveEngine(native_engine(constant, engine.spec, verify=False) or engine))
     return constant
 

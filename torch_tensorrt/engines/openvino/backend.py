@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from io import BytesIO
 from typing import ClassVar, TypeAlias
 
 import torch
@@ -12,15 +13,16 @@ from torch._ops import OpOverload
 
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
-from torch_tensorrt.contracts.mapped import read_once
+from torch_tensorrt.contracts.mapped import read_once, write_parts
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.contracts.raw import RawEngine
 from torch_tensorrt.engines.openvino import operators, sdk
-from torch_tensorrt.engines.openvino.engine import OpenVINOEngine, Parts
+from torch_tensorrt.engines.openvino.engine import OpenVINOEngine
 from torch_tensorrt.engines.openvino.hazards import crashes_with_snippets
+from torch_tensorrt.engines.openvino.ir import represent_in_place
 from torch_tensorrt.engines.openvino.knobs import KNOBS, properties, variants
 from torch_tensorrt.engines.openvino.packing import pack_four_bits
-from torch_tensorrt.engines.openvino.payload import Payload, payload_parts, read_payload
+from torch_tensorrt.engines.openvino.payload import Facts, Payload, read_payload, write_payload
 from torch_tensorrt.engines.openvino.raw import START, read_raw
 from torch_tensorrt.engines.openvino.refittable import Recipe, RefittableEngine, recipe_from, safe_xml
 from torch_tensorrt.engines.openvino.representation import represent
@@ -119,10 +121,11 @@ class OpenVINOBackend(EngineBackend):
             raise BuildError(_explain(partition, str(error))) from error
         wiring = Wiring(tuple(placeholders.index(name) for name in sdk.input_names(model)), outputs)
 
-        def write(weights_owner: fx.GraphModule = module) -> Parts:  # the model's constants are its tensors' memory
-            ir = sdk.write_ir(model)
-            blob = b"" if settings.enable_cross_compile_for_windows else sdk.export_large(compiled, len(ir[1]))
-            return payload_parts(precision, wiring, blob, ir, snippets=snippets, knobs=knobs)
+        # The model's constants are its tensors' memory, so that the module must live as long as it.
+        def write(file: BytesIO, weights_owner: fx.GraphModule = module) -> None:
+            export = (lambda file: None) if settings.enable_cross_compile_for_windows else compiled.export_model
+            ir = represent_in_place(model)
+            write_payload(file, Facts(precision, wiring, snippets, knobs), export, ir)
 
         return OpenVINOEngine(spec, compiled, options, wiring, write)
 
@@ -177,7 +180,9 @@ class OpenVINOBackend(EngineBackend):
                 )  # fmt: skip
                 compiled = _compile_again(payload, options, weights := payload.weights())
             payload.wiring.check(len(compiled.inputs), len(compiled.outputs))
-            return OpenVINOEngine(spec, compiled, options, payload.wiring, lambda: (blob,), keep=(blob, weights))
+            return OpenVINOEngine(
+                spec, compiled, options, payload.wiring, lambda file: write_parts(file, (blob,)), keep=(blob, weights)
+            )
         except (RuntimeError, UnicodeDecodeError) as error:  # the latter where a name in the model is no text
             raise FileFormatError(f"OpenVINO can't read engine {spec.name!r}, built with {made}: {error}") from error
 

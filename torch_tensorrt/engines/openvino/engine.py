@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TypeAlias
 
 import torch
@@ -28,7 +29,7 @@ from torch_tensorrt.spec.tensor_spec import Json, TensorSpec
 _SHAPES_KEPT = 256
 _SMALL = 32 * 1024  # bytes
 _INT32 = torch.iinfo(torch.int32)
-Parts: TypeAlias = "Sequence[bytes | memoryview]"
+Write: TypeAlias = "Callable[[BytesIO], None]"
 _Shapes: TypeAlias = "tuple[tuple[int, ...], ...]"
 
 
@@ -64,7 +65,7 @@ class StartedRun:
 class OpenVINOEngine(Engine):
     """Runs a compiled model.
 
-    options: what it was compiled with. write: makes the payload, in parts. keep: memory that `compiled` borrows.
+    options: what it was compiled with. write: writes the payload to a file. keep: memory that `compiled` borrows.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class OpenVINOEngine(Engine):
         compiled: sdk.Compiled,
         options: sdk.Config,
         wiring: Wiring,
-        write: Callable[[], Parts],
+        write: Write,
         keep: object = None,
     ) -> None:
         self.spec = spec
@@ -288,11 +289,13 @@ class OpenVINOEngine(Engine):
 
     def to_bytes(self) -> bytes:
         """The compiled model and what is needed to compile it again, as payload.py describes."""
-        return b"".join(self._write())
+        file = BytesIO()
+        self._write(file)
+        return file.getvalue()
 
-    def payload_parts(self) -> Parts:
+    def write_payload(self, file: BytesIO) -> None:
         """The same without a copy of the weights."""
-        return self._write()
+        self._write(file)
 
 
 def _follows(output: TensorSpec, inputs: Sequence[TensorSpec]) -> bool:

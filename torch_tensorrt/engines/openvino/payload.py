@@ -9,7 +9,7 @@
     literal             n bytes: weights that the blob doesn't hold as they are
     xml                 n bytes: OpenVINO's intermediate representation; none where a compiled model was all there was (raw.py)
 
-"inputs" and "outputs" are those of wiring.py. The weights of the representation are the pieces of
+The index is filled up with spaces. "inputs" and "outputs" are those of wiring.py. The weights of the representation are the pieces of
 "weights" one after the other; source 0 is the blob, 1 is literal. A network's weights are thus kept once, not twice.
 
 An engine that can be refitted has no compiled model (n = 0): it is compiled when it is read. All weights are literal, which
@@ -20,15 +20,17 @@ partition lies.
 from __future__ import annotations
 
 import json
-import re
+import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import pairwise
 
 import torch
 
-from torch_tensorrt.contracts.mapped import Buffer, are_equal, find
+from torch_tensorrt.contracts.mapped import Buffer, Section, find, holds, write_parts, written
+from torch_tensorrt.engines.openvino.ir import Ir
 from torch_tensorrt.engines.openvino.knobs import properties_from
 from torch_tensorrt.engines.openvino.representation import Representation
 from torch_tensorrt.engines.openvino.wiring import Wiring
@@ -41,8 +43,28 @@ _NEEDLE = 256  # bytes looked for before the whole is compared
 _SCANS = 64  # how many times the length of the blob may be searched in vain: some 10 ms per 100 MB each
 _FIELDS = {"precision", "blob", "literal", "xml", "weights", "inputs", "outputs", "snippets"}
 _CONSTANTS, _OPTIONS = "constants", "options"
+_LONG = 10**15  # as long a number as there will be
 _ALIGNMENT = 64
-_CONSTANT = re.compile(rb'<data\b[^>]*?\boffset="(\d+)"[^>]*?\bsize="(\d+)"')
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How a model was compiled, and which of the engine's tensors its own are. snippets: see hazards.py; knobs: see knobs.py."""
+
+    precision: torch.dtype
+    wiring: Wiring
+    snippets: bool = True
+    knobs: Mapping[str, str] = field(default_factory=dict)
+
+    def to_record(self) -> dict[str, object]:
+        """Their fields of the index."""
+        return {
+            "precision": dtype_name(self.precision),
+            "inputs": self.wiring.inputs,
+            "outputs": self.wiring.outputs,
+            "snippets": self.snippets,
+            **({_OPTIONS: dict(self.knobs)} if self.knobs else {}),
+        }
 
 
 @dataclass(frozen=True)
@@ -65,116 +87,79 @@ class Payload:
         return b"".join(sources[source][offset : offset + length] for source, offset, length in self.pieces)
 
 
-def write_payload(
-    precision: torch.dtype,
-    wiring: Wiring,
-    blob: bytes,
-    ir: tuple[bytes, Buffer],
-    *,
-    snippets: bool = True,
-    knobs: Mapping[str, str] | None = None,
-) -> bytes:
-    """The payload; `ir` is the XML and the weights that go with it."""
-    return b"".join(payload_parts(precision, wiring, blob, ir, snippets=snippets, knobs=knobs))
+def write_payload(file: BytesIO, facts: Facts, export: Callable[[BytesIO], object], ir: Ir) -> None:
+    """Writes the payload, whose compiled model `export` writes, to a file of `spooled`.
+
+    The index stands first and is known last: it is written into room that is left for it, and filled up with spaces.
+    """
+    fixed = facts.to_record()
+    longest = {**fixed, "blob": _LONG, "literal": _LONG, "xml": _LONG, "weights": [(1, _LONG, _LONG)] * len(ir.weights)}
+    start, room = file.tell(), len(_text(longest))
+    file.write(struct.pack("<I", room) + b" " * room)
+    export(Section(file))
+    begin, end = start + 4 + room, file.seek(0, os.SEEK_END)
+    pieces, literal = _placed(written(file), (begin, end), ir.weights)
+    write_parts(file, literal)
+    file.write(ir.xml)
+    sizes = {"blob": end - begin, "literal": sum(map(len, literal)), "xml": len(ir.xml)}
+    file.seek(start + 4)
+    file.write(_text({**fixed, **sizes, "weights": pieces}).ljust(room))
+    file.seek(0, os.SEEK_END)
 
 
-def payload_parts(
-    precision: torch.dtype,
-    wiring: Wiring,
-    blob: Buffer,
-    ir: tuple[bytes, Buffer],
-    *,
-    snippets: bool = True,
-    knobs: Mapping[str, str] | None = None,
-) -> tuple[bytes | memoryview, ...]:
-    """The same in parts: views of what is given, where they are large."""
-    xml, weights = ir
-    literal: list[memoryview] = []
+def _text(index: Mapping[str, object]) -> bytes:
+    return json.dumps(index, separators=(",", ":")).encode()
+
+
+def _placed(
+    made: Buffer, blob: tuple[int, int], weights: Sequence[memoryview]
+) -> tuple[list[tuple[int, int, int]], list[memoryview]]:
+    """For each piece of the weights its source, offset and length; and those that the blob, a part of `made`, doesn't hold."""
     pieces: list[tuple[int, int, int]] = []
-    written = 0
-    for start, end, place in _locate(blob, xml, weights):
-        if place is None:
-            literal.append(memoryview(weights)[start:end])
-            pieces.append((1, written, end - start))
-            written += end - start
+    literal: list[memoryview] = []
+    (begin, end), done = blob, 0
+    cursor, left = begin, _SCANS * (end - begin)
+    for piece in weights:
+        place = -1
+        if len(piece) >= _SMALLEST and left > 0:
+            place, searched = _find(made, blob, piece, cursor)
+            left -= searched
+        if place < 0:
+            pieces.append((1, done, len(piece)))
+            literal.append(piece)
+            done += len(piece)
         else:
-            pieces.append((0, place, end - start))
-    index = {
-        "precision": dtype_name(precision),
-        "blob": len(blob),
-        "literal": written,
-        "xml": len(xml),
-        "weights": pieces,
-        "inputs": wiring.inputs,
-        "outputs": wiring.outputs,
-        "snippets": snippets,
-        **({_OPTIONS: dict(knobs)} if knobs else {}),
-    }
-    header = json.dumps(index, separators=(",", ":")).encode()
-    return struct.pack("<I", len(header)), header, memoryview(blob), *literal, xml
+            pieces.append((0, place - begin, len(piece)))
+            cursor = place + len(piece)
+    return pieces, literal
 
 
-def write_refittable(
-    precision: torch.dtype,
-    wiring: Wiring,
-    representation: Representation,
-    *,
-    snippets: bool,
-    knobs: Mapping[str, str],
-) -> tuple[bytes | memoryview, ...]:
-    """The payload of an engine that can be refitted, in parts, of which one is the weights' own memory."""
+def _find(made: Buffer, blob: tuple[int, int], piece: memoryview, cursor: int) -> tuple[int, int]:
+    """Where the piece is, or -1, and how many bytes were searched in vain. Constants tend to come in the same order."""
+    searched, (begin, last) = 0, blob
+    needle = bytes(piece[:_NEEDLE])
+    for start, end in ((cursor, last), (begin, min(cursor + _NEEDLE, last))):
+        place = find(needle, made, start, end)
+        if 0 <= place <= last - len(piece) and holds(made, place, piece):
+            return place, searched
+        searched += end - start
+    return -1, searched
+
+
+def write_refittable(file: BytesIO, facts: Facts, representation: Representation) -> None:
+    """Writes the payload of an engine that can be refitted."""
     weights = representation.weights.numpy()
     index = {
-        "precision": dtype_name(precision),
+        **facts.to_record(),
         "blob": 0,
         "literal": len(weights),
         "xml": len(representation.xml),
         "weights": [[1, 0, len(weights)]],
-        "inputs": wiring.inputs,
-        "outputs": wiring.outputs,
-        "snippets": snippets,
         _CONSTANTS: [[place.constant, place.offset, place.size] for place in representation.places],
-        **({_OPTIONS: dict(knobs)} if knobs else {}),
     }
-    header = json.dumps(index, separators=(",", ":")).encode()
+    header = _text(index)
     header += b" " * (-(4 + len(header)) % _ALIGNMENT)
-    return struct.pack("<I", len(header)), header, memoryview(weights), representation.xml  # type: ignore[arg-type]
-
-
-def _locate(blob: Buffer, xml: bytes, weights: Buffer) -> Iterator[tuple[int, int, int | None]]:
-    """Cuts `weights` into pieces (start, end, place in the blob or None) without gaps."""
-    found = {(int(offset), int(offset) + int(size)) for offset, size in _CONSTANT.findall(xml)}
-    large = sorted((start, end) for start, end in found if end - start >= _SMALLEST and end <= len(weights))
-    done = cursor = 0
-    left = _SCANS * len(blob)
-    for start, end in large:
-        if start < done or left <= 0:
-            continue
-        place, searched = _find(blob, weights, (start, end), cursor)
-        left -= searched
-        if place < 0:
-            continue
-        if start > done:
-            yield done, start, None
-        yield start, end, place
-        done, cursor = end, place + end - start
-    if done < len(weights):
-        yield done, len(weights), None
-
-
-def _find(blob: Buffer, weights: Buffer, wanted: tuple[int, int], cursor: int) -> tuple[int, int]:
-    """Where `weights` from `wanted[0]` to `wanted[1]` are, or -1, and how many bytes were searched in vain.
-
-    Constants tend to come in the same order.
-    """
-    searched, (first, last) = 0, wanted
-    needle = weights[first : min(first + _NEEDLE, last)]
-    for start, end in ((cursor, len(blob)), (0, min(cursor + _NEEDLE, len(blob)))):
-        place = find(needle, blob, start, end)
-        if place >= 0 and are_equal(blob, place, weights, first, last - first):
-            return place, searched
-        searched += end - start
-    return -1, searched
+    write_parts(file, (struct.pack("<I", len(header)), header, memoryview(weights), representation.xml))  # type: ignore[arg-type]
 
 
 def read_payload(data: memoryview, ports: tuple[int, int]) -> Payload:

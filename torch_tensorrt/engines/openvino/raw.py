@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 
 import torch
 
@@ -11,7 +12,8 @@ from torch_tensorrt.contracts.engine import EngineSpec
 from torch_tensorrt.contracts.raw import RawEngine, in_order
 from torch_tensorrt.engines.openvino import sdk
 from torch_tensorrt.engines.openvino.engine import OpenVINOEngine
-from torch_tensorrt.engines.openvino.payload import write_payload
+from torch_tensorrt.engines.openvino.ir import Ir
+from torch_tensorrt.engines.openvino.payload import Facts, write_payload
 from torch_tensorrt.engines.openvino.ports import Range
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.spec.errors import EngineNotRunnable, UnsupportedError
@@ -38,9 +40,12 @@ def read_raw(raw: RawEngine, spec: EngineSpec, precision: torch.dtype) -> OpenVI
     takes, inputs = _described(raw, "inputs", compiled.inputs, raw.inputs, symbols)
     gives, outputs = _described(raw, "outputs", compiled.outputs, raw.outputs, symbols)
     wiring = Wiring(tuple(takes.index(place) for place in range(len(takes))), gives)
-    payload = write_payload(precision, wiring, raw.data, (b"", b""))
     described = EngineSpec(**{**vars(spec), "inputs": inputs, "outputs": outputs})
-    return OpenVINOEngine(described, compiled, options, wiring, lambda: (payload,), keep=raw.data)
+
+    def write(file: BytesIO) -> None:
+        write_payload(file, Facts(precision, wiring), lambda file: file.write(raw.data), Ir(b"", ()))
+
+    return OpenVINOEngine(described, compiled, options, wiring, write, keep=raw.data)
 
 
 def _described(

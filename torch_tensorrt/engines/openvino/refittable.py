@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.engines.openvino import sdk
 from torch_tensorrt.engines.openvino.engine import OpenVINOEngine
-from torch_tensorrt.engines.openvino.payload import Payload, write_refittable
+from torch_tensorrt.engines.openvino.payload import Facts, Payload, write_refittable
 from torch_tensorrt.engines.openvino.representation import Place, Representation
 from torch_tensorrt.engines.openvino.wiring import Wiring
 from torch_tensorrt.spec.errors import FileFormatError
@@ -40,11 +41,9 @@ class Recipe:
         model = sdk.read_ir(self.representation.xml, block)
         return sdk.compile_model(model, self.options)
 
-    def parts(self) -> tuple[bytes | memoryview, ...]:
-        """The payload, in parts."""
-        return write_refittable(
-            self.precision, self.wiring, self.representation, snippets=self.snippets, knobs=self.knobs
-        )
+    def write(self, file: BytesIO) -> None:
+        """Writes the payload."""
+        write_refittable(file, Facts(self.precision, self.wiring, self.snippets, self.knobs), self.representation)
 
 
 class RefittableEngine(OpenVINOEngine):
@@ -53,7 +52,7 @@ class RefittableEngine(OpenVINOEngine):
     def __init__(self, spec: EngineSpec, recipe: Recipe) -> None:
         compiled = recipe.compile()
         recipe.wiring.check(len(compiled.inputs), len(compiled.outputs))
-        super().__init__(spec, compiled, recipe.options, recipe.wiring, recipe.parts, keep=recipe)
+        super().__init__(spec, compiled, recipe.options, recipe.wiring, recipe.write, keep=recipe)
         self._recipe = recipe
 
     def refit(self, weights: Mapping[str, Tensor]) -> Engine:

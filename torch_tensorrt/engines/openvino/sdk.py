@@ -17,13 +17,14 @@ import numpy
 import torch
 from torch import Tensor, fx
 
-from torch_tensorrt.contracts.mapped import Buffer, read_mapped, spooled
+from torch_tensorrt.contracts.mapped import Buffer, read_mapped
 from torch_tensorrt.engines.openvino.ports import PartialShape, Request
 from torch_tensorrt.spec.errors import EngineNotRunnable
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
 
 Wrap: TypeAlias = "Callable[[Tensor], object]"
 Config: TypeAlias = "dict[str, str | int]"
+Array: TypeAlias = "numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.generic]]"
 
 
 class Port(Protocol):
@@ -64,7 +65,7 @@ class Node(Protocol):
         """What OpenVINO notes about it."""
 
     @property
-    def data(self) -> numpy.ndarray[tuple[int, ...], numpy.dtype[numpy.generic]]:
+    def data(self) -> Array:
         """The values of a constant."""
 
 
@@ -227,11 +228,6 @@ def export_blob(compiled: Compiled) -> bytes:
     return stream.getvalue()
 
 
-def export_large(compiled: Compiled, size: int) -> Buffer:
-    """The same, in a mapped file when `size`, about its number of bytes, is large."""
-    return spooled(compiled.export_model, size)
-
-
 def import_blob(blob: memoryview, options: Config) -> Compiled:
     """The inverse of `export_blob`. The compiled model goes on using the memory and does not keep it alive."""
     return _core().import_model(_show(blob), "CPU", options)  # type: ignore[no-any-return]
@@ -294,6 +290,14 @@ def number_nodes(model: Model) -> list[Constant]:
             data = numpy.ascontiguousarray(node.data)
             found.append(Constant(f"node_{place}", data.ctypes.data, data.tobytes))
     return found
+
+
+def name_constants(model: Model) -> dict[str, Array]:
+    """Gives each constant of `model` a name of its own; the constants' own memory by these names."""
+    nodes = [node for node in model.get_ordered_ops() if node.get_type_name() == "Constant"]
+    for place, node in enumerate(nodes):
+        node.set_friendly_name(f"constant_{place}")
+    return {node.get_friendly_name(): numpy.ascontiguousarray(node.data) for node in nodes}
 
 
 def write_xml(model: Model) -> bytes:

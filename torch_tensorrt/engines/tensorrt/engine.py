@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from torch_tensorrt.contracts.abilities import LayerTime
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.mapped import write_parts
 from torch_tensorrt.engines.tensorrt import sdk
 from torch_tensorrt.engines.tensorrt.build import output_names
 from torch_tensorrt.engines.tensorrt.contexts import Contexts, Slot
@@ -86,9 +88,9 @@ class TensorRTEngine(Engine):
         """The plan, exactly as the SDK wrote it, with facts before it where it needs any (payload.py)."""
         return b"".join(self._payload.parts())
 
-    def payload_parts(self) -> Sequence[bytes | memoryview]:
+    def write_payload(self, file: BytesIO) -> None:
         """The same without a copy."""
-        return self._payload.parts()
+        write_parts(file, self._payload.parts())
 
     def raw_bytes(self) -> bytes:
         """The plan alone, exactly as the SDK wrote it."""
