@@ -18,7 +18,7 @@ from torch_tensorrt.contracts import engine_bytes, mapped
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 
 SPEC = EngineSpec("part_0", "eager", 1, "any", "key", (), ())
-posix = pytest.mark.skipif(not mapped._CAN_MAP, reason="mapped files can't be removed here")
+posix = pytest.mark.skipif(not mapped.CAN_MAP, reason="mapped files can't be removed here")
 
 
 @pytest.fixture

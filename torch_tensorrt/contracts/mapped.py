@@ -20,9 +20,9 @@ from torch_tensorrt.observe.log import logger
 Buffer: TypeAlias = "bytes | bytearray | mmap.mmap"
 LARGE = 16 * 2**20  # bytes from which on a file is worth it
 _CHUNK = 4 * 2**20
-_PAUSE = 0.01  # seconds: some 10 MB are read in that time
+_PAUSE = 0.003  # seconds: some 3 MB are read in that time
 _MAPS = Path("/proc/self/maps")
-_CAN_MAP = os.name == "posix"  # elsewhere a file can't be removed while it is mapped
+CAN_MAP = os.name == "posix"  # elsewhere a file can't be removed while it is mapped
 _log = logger("memory")
 
 
@@ -90,7 +90,7 @@ def spooled(write: Callable[[BytesIO], object]) -> Buffer:
 
     The buffer may be written to; that changes no file.
     """
-    spool = _Spool() if _CAN_MAP else BytesIO()
+    spool = _Spool() if CAN_MAP else BytesIO()
     try:
         write(spool)
         return written(spool)
@@ -124,7 +124,7 @@ def write_parts(file: BinaryIO, parts: Iterable[Buffer | memoryview]) -> None:
 
 def read_mapped(path: Path) -> Buffer:
     """A file's content, mapped where it is large: the file may be removed, but not be written to."""
-    if not _CAN_MAP or path.stat().st_size < LARGE:
+    if not CAN_MAP or path.stat().st_size < LARGE:
         return path.read_bytes()
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -162,7 +162,7 @@ def holds(made: Buffer, start: int, piece: memoryview) -> bool:
 def release(part: Buffer | memoryview) -> None:
     """Gives the memory of a mapping back to the system, which reads it from the file again where it is needed.
 
-    Only for mappings of this file, which nobody has written to. Does nothing for other memory.
+    Only for mappings of this package; of a private one what was written to it is lost. Does nothing for other memory.
     """
     owner = part.obj if isinstance(part, memoryview) else part
     if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
@@ -179,11 +179,18 @@ def read_once(part: memoryview) -> Iterator[None]:
     if place is None:
         yield
         return
+    with repeatedly(lambda: _release_pages(*place)):
+        yield
+
+
+@contextmanager
+def repeatedly(give_back: Callable[[], object]) -> Iterator[None]:
+    """Calls `give_back` in a thread of its own while the block runs, and once at its end."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(_PAUSE):
-            _release_pages(*place)
+            give_back()
 
     watcher = threading.Thread(target=watch, name="torch_tensorrt_memory", daemon=True)
     watcher.start()
@@ -192,7 +199,7 @@ def read_once(part: memoryview) -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
-        _release_pages(*place)
+        give_back()
 
 
 def _release_pages(first: int, size: int) -> None:

@@ -9,6 +9,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from torch_tensorrt.contracts.backend import EngineBackend
+from torch_tensorrt.contracts.parked import park, trim
 from torch_tensorrt.contracts.passes import LoweringPass
 from torch_tensorrt.lowering.decomposing import decompose_nodes
 from torch_tensorrt.lowering.decompositions import decomposition_table, operators_named
@@ -78,7 +79,7 @@ def lower_decomposed(
     check_graph(graph_module)
     typed = (cast_precision,) if backend.strongly_typed else ()
     run_passes(graph_module, (*SHARED, *typed, *backend.passes(settings), *LAST), settings)
-    _keep_read_weights(graph_module, theirs)
+    _keep_read_weights(graph_module, theirs, own=own)
     return graph_module
 
 
@@ -99,10 +100,10 @@ def _named_tensors(graph_module: fx.GraphModule) -> list[tuple[torch.nn.Module, 
     ]
 
 
-def _keep_read_weights(graph_module: fx.GraphModule, theirs: set[int]) -> None:
+def _keep_read_weights(graph_module: fx.GraphModule, theirs: set[int], *, own: bool) -> None:
     """Makes a buffer of each tensor that a graph reads, a copy if its storage is among `theirs`; drops all others.
 
-    A tensor that stands under several names is copied once.
+    A tensor that stands under several names is copied once. What is `own` is parked: see parked.py.
     """
     read = {
         (id(owner.get_submodule(str(node.target).rpartition(".")[0])), str(node.target).rpartition(".")[2])
@@ -110,13 +111,20 @@ def _keep_read_weights(graph_module: fx.GraphModule, theirs: set[int]) -> None:
         if isinstance(owner, fx.GraphModule)
         for node in owner.graph.find_nodes(op="get_attr")
     }
-    copies: dict[int, torch.Tensor] = {}
+    places: list[tuple[torch.nn.Module, str, int]] = []
+    kept: dict[int, torch.Tensor] = {}
     for owner, name, tensor in _named_tensors(graph_module):
         owner._parameters.pop(name, None)
         owner._buffers.pop(name, None)
         vars(owner).pop(name, None)
         if (id(owner), name) in read:
-            if id(tensor) not in copies:
-                plain = tensor.detach()
-                copies[id(tensor)] = plain.clone() if plain.untyped_storage()._cdata in theirs else plain
-            owner.register_buffer(name, copies[id(tensor)])
+            places.append((owner, name, id(tensor)))
+            kept[id(tensor)] = tensor.detach()
+    parked = park(list(kept.values())) if own else [None] * len(kept)
+    for (key, plain), copy in zip(kept.items(), parked, strict=True):
+        in_memory = plain.clone() if plain.untyped_storage()._cdata in theirs and copy is None else plain
+        kept[key] = in_memory if copy is None else copy
+    for owner, name, key in places:
+        owner.register_buffer(name, kept[key])
+    if any(copy is not None for copy in parked):
+        trim()

@@ -14,6 +14,7 @@ from torch._ops import OpOverload
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.mapped import read_once, write_parts
+from torch_tensorrt.contracts.parked import put_away, read_in_passing
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.contracts.raw import RawEngine
 from torch_tensorrt.engines.openvino import operators, sdk
@@ -104,7 +105,7 @@ class OpenVINOBackend(EngineBackend):
         snippets = not crashes_with_snippets(module) and not _has_one_thread(knobs)
         options = sdk.config(precision, snippets=snippets, knobs=knobs)
         try:
-            with progress(f"{partition.name} by OpenVINO", 2) as steps:
+            with progress(f"{partition.name} by OpenVINO", 2) as steps, read_in_passing():
                 if not settings.immutable_weights:
                     representation, names = represent(module, partition.inputs, dtypes)
                     steps.advance("converted")
@@ -112,6 +113,10 @@ class OpenVINOBackend(EngineBackend):
                     return RefittableEngine(spec, Recipe(representation, wiring, precision, snippets, knobs))
                 model = sdk.convert(module, partition.inputs, dtypes)
                 pack_four_bits(model)
+                ir = represent_in_place(
+                    model
+                )  # reads the weights, which then leave memory: not beside the compiled model
+                put_away()
                 steps.advance("converted")
                 compiled = sdk.compile_model(model, options)
                 steps.advance("compiled")
@@ -124,8 +129,8 @@ class OpenVINOBackend(EngineBackend):
         # The model's constants are its tensors' memory, so that the module must live as long as it.
         def write(file: BytesIO, weights_owner: fx.GraphModule = module) -> None:
             export = (lambda file: None) if settings.enable_cross_compile_for_windows else compiled.export_model
-            ir = represent_in_place(model)
-            write_payload(file, Facts(precision, wiring, snippets, knobs), export, ir)
+            with read_in_passing():
+                write_payload(file, Facts(precision, wiring, snippets, knobs), export, ir)
 
         return OpenVINOEngine(spec, compiled, options, wiring, write)
 
