@@ -270,6 +270,36 @@ def test_what_is_wrong_is_said(options: dict[str, object], words: str, model: Ne
         torch_tensorrt.quantize(**given)
 
 
+class WithPooler(nn.Module):
+    """Computes what it doesn't return, as transformers do, and counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line, self.pooler = nn.Linear(16, 16), nn.Linear(16, 16)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        y = torch.relu(self.line(x))
+        torch.tanh(self.pooler(y[:, 0]))
+        return y
+
+
+@pytest.mark.parametrize("method", ["torchao", "nncf"])
+def test_what_no_result_depends_on_is_left_out(method: str) -> None:
+    model = WithPooler().eval()
+    samples = [(torch.randn(4, 3, 16),) for _ in range(4)]
+    quantized = torch_tensorrt.quantize(model, samples, method=method)
+    assert "pooler" not in str(quantized.graph)
+    assert model.calls == quantized.state_dict["calls"] == 0, (
+        "runs to find ranges leave no trace in what the model remembers"
+    )
+    module = quantized.module()
+    with torch.no_grad():
+        assert relative(module(*samples[0]), model(*samples[0])) < 0.05
+    assert dict(module.named_buffers())["calls"] == 1
+
+
 def test_a_missing_tool_is_named_with_the_way_to_get_it(model: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quantizing, "installed", lambda name: False)
     with pytest.raises(EngineNotRunnable, match="pip install torchao"):

@@ -13,10 +13,27 @@ from torch_tensorrt.spec.errors import InputError, UnsupportedError
 
 
 def module_of(program: ExportedProgram) -> fx.GraphModule:
-    """The program's graph, to be changed: weights are its own attributes, shared with the program."""
+    """The program's graph, to be changed: weights are its own attributes, shared with the program, buffers copies.
+
+    What no result depends on is left out: torchao's quantizer fails for it.
+    """
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
+    for name, buffer in list(module.named_buffers(remove_duplicate=False)):
+        owner, _, attribute = name.rpartition(".")
+        module.get_submodule(owner)._buffers[attribute] = buffer.clone()
+    module.graph.eliminate_dead_code()
+    module.recompile()
     return module
+
+
+def restore_buffers(made: nn.Module, program: ExportedProgram) -> None:
+    """What the program's buffers hold, in those of the same name: runs to find ranges are not part of what a model remembers."""
+    with torch.no_grad():
+        for name, buffer in made.named_buffers():
+            value = program.state_dict.get(name, program.constants.get(name))
+            if isinstance(value, torch.Tensor) and value.shape == buffer.shape and not torch.equal(buffer, value):
+                buffer.copy_(value)
 
 
 def export_again(module: nn.Module, program: ExportedProgram) -> ExportedProgram:

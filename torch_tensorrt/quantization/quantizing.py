@@ -6,7 +6,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from torch_tensorrt.observe.quiet import quiet_torch
-from torch_tensorrt.quantization.exporting import export_again, module_of
+from torch_tensorrt.quantization.exporting import export_again, module_of, restore_buffers
 from torch_tensorrt.quantization.samples import Sample, read_samples, run_on
 from torch_tensorrt.quantization.tools import METHODS, installed
 from torch_tensorrt.quantization.weights import compress_weights
@@ -63,7 +63,9 @@ def quantize(
             compress_weights(module, bits=bits, group_size=group_size or (_GROUP if bits == 4 else None))
             return export_again(module, program)
         run_on(module, samples[:1], "The model")
-        return export_again(METHODS[chosen](module, samples, symmetric=symmetric), program)
+        made = METHODS[chosen](module, samples, symmetric=symmetric)
+        restore_buffers(made, program)
+        return export_again(made, program)
 
 
 def _check_precision(precision: object, *, weight_only: bool, group_size: int | None) -> None:
