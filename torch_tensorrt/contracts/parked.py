@@ -79,6 +79,11 @@ def trim() -> None:
         give_back(0)
 
 
+def any_parked() -> bool:
+    """Whether weights of some model are parked."""
+    return bool(_parked)
+
+
 def put_away() -> None:
     """All parked weights leave the memory of the process until they are read again."""
     for memory in list(_parked):

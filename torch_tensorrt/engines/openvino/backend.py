@@ -14,7 +14,7 @@ from torch._ops import OpOverload
 from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.mapped import read_once, write_parts
-from torch_tensorrt.contracts.parked import put_away, read_in_passing
+from torch_tensorrt.contracts.parked import any_parked, put_away, read_in_passing
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.contracts.raw import RawEngine
 from torch_tensorrt.engines.openvino import operators, sdk
@@ -113,9 +113,8 @@ class OpenVINOBackend(EngineBackend):
                     return RefittableEngine(spec, Recipe(representation, wiring, precision, snippets, knobs))
                 model = sdk.convert(module, partition.inputs, dtypes)
                 pack_four_bits(model)
-                ir = represent_in_place(
-                    model
-                )  # reads the weights, which then leave memory: not beside the compiled model
+                # Reads all weights: where they are large not while the compiled model is in memory, elsewhere not before it is asked for.
+                early = represent_in_place(model) if any_parked() else None
                 put_away()
                 steps.advance("converted")
                 compiled = sdk.compile_model(model, options)
@@ -130,6 +129,7 @@ class OpenVINOBackend(EngineBackend):
         def write(file: BytesIO, weights_owner: fx.GraphModule = module) -> None:
             export = (lambda file: None) if settings.enable_cross_compile_for_windows else compiled.export_model
             with read_in_passing():
+                ir = early or represent_in_place(model)
                 write_payload(file, Facts(precision, wiring, snippets, knobs), export, ir)
 
         return OpenVINOEngine(spec, compiled, options, wiring, write)
