@@ -18,6 +18,8 @@ import torch_tensorrt
 from torch_tensorrt import EngineNotRunnable, InputError, UnsupportedError, engines
 from torch_tensorrt.engines.tensorrt import backend
 from torch_tensorrt.quantization import quantizing, tools
+from torch_tensorrt.spec.settings import CompilationSettings
+from torch_tensorrt.tuning.agreement import allowed_error
 
 CPU = torch.device("cpu")
 METHODS = [
@@ -268,6 +270,29 @@ def test_what_is_wrong_is_said(options: dict[str, object], words: str, model: Ne
     given = {"model": model, "calibration_data": [images()], "inputs": ranged(3, 16, 16), **options}
     with pytest.raises(InputError, match=words):
         torch_tensorrt.quantize(**given)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_measuring_takes_engines_that_compute_in_int8_for_right(method: str) -> None:
+    """A value on the edge between two steps may become either: right engines differ by more than float32 would allow."""
+    model, samples, pictures, _ = digits()
+    program = torch_tensorrt.quantize(model, [samples[:64]], inputs=[pictures[:64]], method=method)
+    lowered = program.module().graph
+    settings = CompilationSettings.from_options()
+    assert allowed_error(lowered, settings, CPU) == 0.1
+    compiled = torch_tensorrt.compile(
+        program,
+        engine="openvino",
+        min_block_size=1,
+        optimization_level=4,
+        max_tuning_seconds=20,
+        immutable_weights=True,
+    )
+    tried = [trial for trial in compiled.plan.trials if trial.label.startswith("openvino")]
+    assert tried
+    assert not [trial for trial in tried if "wrong" in trial.note]
+    plain = torch.export.export(model, (pictures[:2],))
+    assert allowed_error(plain.graph, settings, CPU) == 1e-3
 
 
 class WithPooler(nn.Module):
