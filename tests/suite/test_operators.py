@@ -29,7 +29,7 @@ CASES = (*elementwise.rows(), *shaping.rows(), *placing.rows(), *reducing.rows()
 PRODUCTS = (*products.rows(), *normalising.rows(), *imaging.rows())  # of the TensorRT flow only, so far
 SETTINGS = CompilationSettings.from_options()
 # One row of so many runs in CI, which has 25 minutes; `make slow` runs the rest. With eager, nothing depends on the operator.
-CI_HAS = {"eager": 8, "openvino": 1, "tensorrt_rtx": 3}
+CI_HAS = {"eager": 8, "openvino": 1, "tensorrt_rtx": 6}
 
 
 def _rows() -> Iterator[object]:
