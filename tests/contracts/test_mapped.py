@@ -82,6 +82,21 @@ def test_a_folder_that_takes_no_files_is_warned_about(
 
 
 @posix
+def test_a_disk_that_is_full_when_the_file_is_flushed_is_warned_about(
+    small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.BytesIO):
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(mapped.tempfile, "TemporaryFile", lambda **_: Full())
+    messages: list[str] = []
+    monkeypatch.setattr(mapped._log, "warning", lambda text, *args: messages.append(text % args))
+    assert mapped.spooled(lambda file: file.write(b"y" * 2000)) == b"y" * 2000
+    assert "No space left" in messages[0]
+
+
+@posix
 def test_an_error_of_the_writer_is_not_taken_for_a_full_disk(small: None) -> None:
     def fail(file: io.BytesIO) -> None:
         raise RuntimeError("the SDK's own")

@@ -94,9 +94,9 @@ def spooled(write: Callable[[BytesIO], object]) -> Buffer:
     try:
         write(spool)
         return written(spool)
-    except (OSError, RuntimeError):
-        reason = getattr(spool, "error", None)
-        if reason is None:
+    except (OSError, RuntimeError) as error:
+        reason = getattr(spool, "error", None) or error
+        if not isinstance(reason, OSError):
             raise
         _log.warning(
             "Large engines can't be written to the folder for temporary files, %s (%s); this one is kept in memory. TMPDIR names another.",
