@@ -63,7 +63,8 @@ def run_all(arguments: argparse.Namespace) -> None:
         for gpu in gpus:
             if waiting and sum(at == gpu for at, _ in running.values()) < arguments.jobs:
                 name = waiting.pop(0)
-                running[name] = (gpu, _start(name, gpu, arguments, folder))
+                if _claimed(folder, name):
+                    running[name] = (gpu, _start(name, gpu, arguments, folder))
         time.sleep(0.2)
         late = time.perf_counter() - start > arguments.limit
         for name, (_, process) in list(running.items()):
@@ -77,10 +78,24 @@ def run_all(arguments: argparse.Namespace) -> None:
                         skipped.write(crashed.read_text() + "\n")
                     crashed.unlink()
                     running[name] = (gpu, _start(name, gpu, arguments, folder))
+                else:
+                    (folder / f"{_plain(name)}.claim").unlink()
                 write(arguments, [_kept(folder, name) for name in names])
         if late:
             waiting.clear()
     write(arguments, [_kept(folder, name) for name in names])
+
+
+def _claimed(folder: Path, name: str) -> bool:
+    """Whether the row is ours to run: another run that keeps its rows in the same folder may have it."""
+    try:
+        (folder / f"{_plain(name)}.claim").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    if (folder / f"{_plain(name)}.done").exists():  # ended between our look and our claim
+        (folder / f"{_plain(name)}.claim").unlink()
+        return False
+    return True
 
 
 def _plain(name: str) -> str:
