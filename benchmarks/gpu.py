@@ -4,8 +4,8 @@
     python benchmarks/gpu.py --rows ResNet BERT       # rows whose name holds one of these
     python benchmarks/gpu.py --device cpu --tiny      # tries the program out
 
-A row is a process of its own on one GPU. Several rows of one GPU build at the same time; whatever is timed (also the choices of
-max-autotune) holds the GPU alone. All contenders of a row get the same module in the same precision and the same inputs, and are
+A row is a process of its own on one GPU. Several rows of one GPU build at the same time; whatever is timed (also each of the
+choices of max-autotune) holds the GPU alone. All contenders of a row get the same module in the same precision and the same inputs, and are
 called in turns; figures are medians. `latency`: milliseconds from the call to the end of its work. `gpu`: milliseconds per call
 when calls follow each other without waiting. Errors are relative to the network in float32, ||y - ref|| / ||ref||.
 """
@@ -39,7 +39,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="small networks, to try it out")
     parser.add_argument("--seconds", type=float, default=6.0, help="of timing per row")
     parser.add_argument("--options", default="{}", help="compile options of ours, as JSON")
-    parser.add_argument("--jobs", type=int, default=3, help="rows that build at the same time on one GPU")
+    parser.add_argument("--jobs", type=int, default=6, help="rows that build at the same time on one GPU")
     parser.add_argument(
         "--limit", type=float, default=900.0, help="seconds after which rows that aren't done are given up"
     )
@@ -159,7 +159,7 @@ def table(record: Mapping[str, object]) -> str:
         ]
     lines += [
         "",
-        *(f"- {row['model']}: {name} failed: {why}" for row in rows for name, why in row.get("failed", {}).items()),
+        *(f"- {row['model']}: {name}: {why}" for row in rows for name, why in row.get("failed", {}).items()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -171,13 +171,17 @@ def _cells(row: Mapping[str, object], names: list[str]) -> list[str]:
     mine = facts.get("ours", {})
     return [
         str(row["model"]),
-        *("failed" if name in failed else _number(row.get(name)) for name in names),
+        *(_number(row.get(name)) + f" {_trouble(failed.get(name))}".rstrip() for name in names),
         _number(row.get("ratio_to_best_peer")),
         _number(row.get("roofline_fraction")),
         f"{mine['error']:.0e}" if mine else "-",
         f"{_number(mine.get('build'))} ({_number(facts.get('max-autotune', {}).get('build'))})",
         _number(mine.get("load")),
     ]
+
+
+def _trouble(why: object) -> str:
+    return "" if why is None else "wrong" if str(why).startswith("wrong") else "failed"
 
 
 def _number(value: object) -> str:

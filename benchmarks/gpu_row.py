@@ -7,29 +7,63 @@ import fcntl
 import json
 import random
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
+from functools import wraps
+from inspect import isclass
 from pathlib import Path
 from typing import TypeAlias
 
 import gpu_contenders as known
 import torch
+import torch._inductor.runtime.benchmarking as benchmarking
 from gpu_models import CASES, Case
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 FLOAT8 = "float8"
+WRONG = 3e-2  # relative errors beyond this are no rounding (float8 has to stay below it too)
 Inputs: TypeAlias = "tuple[Tensor, ...]"
 Make: TypeAlias = "Callable[[nn.Module, Inputs], known.Built]"
 
 
+_mine = threading.local()  # whether this thread holds the lock
+
+
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Nobody else of this run uses the GPU meanwhile."""
+    """Nobody else of this run times anything on the GPU meanwhile."""
+    if getattr(_mine, "held", False):
+        yield
+        return
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        yield
+        _mine.held = True
+        try:
+            yield
+        finally:
+            _mine.held = False
+
+
+def time_choices_alone(lock: Path) -> None:
+    """Makes Inductor hold the lock while it times a kernel: max-autotune compiles for minutes, and times for seconds."""
+    for kind in [
+        each for each in vars(benchmarking).values() if isclass(each) and issubclass(each, benchmarking.Benchmarker)
+    ]:
+        for name in ("benchmark_gpu", "benchmark_gpu_with_cuda_graph"):
+            if name in vars(kind):
+                setattr(kind, name, _locked(vars(kind)[name], lock))
+
+
+def _locked(method: Callable[..., object], lock: Path) -> Callable[..., object]:
+    @wraps(method)
+    def timed(*arguments: object, **named: object) -> object:
+        with alone(lock):
+            return method(*arguments, **named)
+
+    return timed
 
 
 def seconds_of(work: Callable[[], object], synchronize: Callable[[], None]) -> float:
@@ -138,6 +172,7 @@ class RowRun:
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         self.name, self.arguments, self.case = name, arguments, CASES[name]
         self.device, self.lock = arguments.device, Path(arguments.lock)
+        time_choices_alone(self.lock)
         self.synchronize = _synchronizer(self.device)
         self.dtype = torch.float32 if self.device == "cpu" else torch.float16
         self.model, self.inputs = prepared(self.case, self.device, arguments.tiny, self.dtype)
@@ -197,33 +232,18 @@ class RowRun:
         """The row without what takes minutes, in case that doesn't end, then the row."""
         waiting = self.contenders()
         slow = {name: waiting.pop(name) for name in list(waiting) if name in known.SLOW}
-        for name, make in waiting.items():
-            if slow and self._built_now(slow):
-                slow = {}
-            with alone(self.lock) if "graph" in name else nullcontext():
-                self.build(name, make)
+        self._build_all(waiting)
         if slow:
             self.failed.update(dict.fromkeys(slow, "not ready when the run ended"))
             yield self._timed()
             for name in slow:
                 del self.failed[name]
-            with alone(self.lock):
-                self._build_all(slow)
+            self._build_all(slow)
         yield self._timed()
 
     def _build_all(self, makers: Mapping[str, Make]) -> None:
         for name, make in makers.items():
             self.build(name, make)
-
-    def _built_now(self, makers: Mapping[str, Make]) -> bool:
-        """Builds them if nobody has the GPU; whether it did."""
-        with self.lock.open("w") as held:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            self._build_all(makers)
-            return True
 
     def _timed(self) -> dict[str, object]:
         calls = {name: made.call for name, made in self.built.items()}
@@ -233,10 +253,19 @@ class RowRun:
             times = latencies(calls, self.synchronize, self.arguments.seconds)
         return self._row(times, counted, measured)
 
+    def _wrong(self) -> dict[str, str]:
+        """Contenders whose answers are wrong, and how far: they are timed, and don't count."""
+        errors = {name: float(facts["error"] or 0) for name, facts in self.facts.items()}
+        limit = max(WRONG, 3 * errors.get("eager", 0))
+        return {name: f"wrong: its error is {error:.1e}" for name, error in errors.items() if not error <= limit}
+
     def _row(
         self, times: Mapping[str, Mapping[str, float]], counted: Mapping[str, float], measured: Mapping[str, float]
     ) -> dict[str, object]:
-        peers = {name: time["latency"] for name, time in times.items() if not name.startswith("ours")}
+        wrong = self._wrong()
+        peers = {
+            name: time["latency"] for name, time in times.items() if not name.startswith("ours") and name not in wrong
+        }
         best = min(peers, key=peers.__getitem__) if peers else None
         least = 1e3 * max(
             counted["gflop"] / measured["matmul_tflops"] / 1e3, counted["mbyte"] / measured["copy_gb_per_s"] / 1e3
@@ -251,6 +280,6 @@ class RowRun:
             "roofline_fraction": least / times["ours"]["gpu"] if "ours" in times else None,
             "tflops": counted["gflop"] / times["ours"]["gpu"] if "ours" in times else None,
             "gpu_ms": {name: time["gpu"] for name, time in times.items()},
-            "facts": self.facts, "failed": self.failed, "card": dict(measured), "work": dict(counted),
+            "facts": self.facts, "failed": {**self.failed, **wrong}, "card": dict(measured), "work": dict(counted),
         }  # fmt: skip
         return row

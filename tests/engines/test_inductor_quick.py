@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
 
 import pytest
 import torch
+import torch._inductor.package as packing
 from torch import Tensor, nn
 
 import torch_tensorrt
 from torch_tensorrt import engines
+from torch_tensorrt.engines.inductor import sdk
 from torch_tensorrt.spec.settings import CompilationSettings
 
 pytestmark = pytest.mark.skipif(
@@ -40,6 +43,25 @@ def test_a_model_of_varying_sizes_is_compiled_saved_and_loaded() -> None:
         wanted = net(x)
         for form in (compiled, loaded):
             torch.testing.assert_close(form(x), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_weights_stay_apart_where_two_processes_compile_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process compiles it with other weights, which are part of the code, before our files are packed."""
+    mine, other, x = nn.Conv2d(3, 4, 3).eval(), nn.Conv2d(3, 4, 3).eval(), torch.randn(1, 3, 8, 8)
+    pack = packing.package_aoti
+
+    def interrupted(*arguments: object, **named: object) -> object:
+        monkeypatch.setattr(packing, "package_aoti", pack)
+        seen.append(torch_tensorrt.compile(other, inputs=[x], engine="inductor", min_block_size=1))
+        return pack(*arguments, **named)
+
+    seen: list[object] = []
+    monkeypatch.setattr(sdk, "_compiling", nullcontext())  # another process doesn't know it
+    monkeypatch.setattr(packing, "package_aoti", interrupted)
+    compiled = torch_tensorrt.compile(mine, inputs=[x], engine="inductor", min_block_size=1)
+    assert seen
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), mine(x), rtol=1e-5, atol=1e-6)
 
 
 F = torch.nn.functional

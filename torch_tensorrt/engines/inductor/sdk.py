@@ -152,9 +152,25 @@ def _compile(program: ExportedProgram, choices: Choices, *, marked: bool) -> byt
     register_fakes()
     options = {name: value for name, value in wanted.items() if _has_option(name)}
     buffer = io.BytesIO()
-    with _compiling, quiet_torch(), torch.no_grad(), nullcontext() if choices.tf32 else exact_float32():
+    with (
+        _compiling, quiet_torch(), torch.no_grad(), nullcontext() if choices.tf32 else exact_float32(), _own_folder(),
+    ):  # fmt: skip
         torch._inductor.aoti_compile_and_package(program, package_path=buffer, inductor_configs=options)
     return buffer.getvalue()
+
+
+@contextmanager
+def _own_folder() -> Iterator[None]:
+    """Inductor writes its files into a folder of this compilation.
+
+    Else their names depend on the code only, and a process that compiles the same network with other weights at the same time
+    replaces them before they are packed: results are those of its weights.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="torch_tensorrt_") as folder,
+        _config().patch({"aot_inductor.output_path": folder}),
+    ):
+        yield
 
 
 def _has_option(name: str) -> bool:
