@@ -147,7 +147,15 @@ def table(record: Mapping[str, object]) -> str:
     rows = record["rows"]
     assert isinstance(rows, list)
     names = list(dict.fromkeys(name for row in rows for name in row.get("gpu_ms", {})))
-    head = ["model", *names, "best peer / ours", "of the roofline", "error", "build s (max-autotune)", "load s"]
+    head = [
+        "model",
+        *names,
+        "best peer / ours",
+        "of the roofline",
+        "error (float8)",
+        "build s (max-autotune)",
+        "load s",
+    ]
     lines = [f"# {record['card']}, PyTorch {record['torch']}, commit {record['commit']}", ""]
     lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(_cells(row, names)) + " |" for row in rows]
@@ -174,10 +182,14 @@ def _cells(row: Mapping[str, object], names: list[str]) -> list[str]:
         *(_number(row.get(name)) + f" {_trouble(failed.get(name))}".rstrip() for name in names),
         _number(row.get("ratio_to_best_peer")),
         _number(row.get("roofline_fraction")),
-        f"{mine['error']:.0e}" if mine else "-",
+        _errors(mine, facts.get("ours float8")),
         f"{_number(mine.get('build'))} ({_number(facts.get('max-autotune', {}).get('build'))})",
         _number(mine.get("load")),
     ]
+
+
+def _errors(ours: Mapping[str, float], float8: Mapping[str, float] | None) -> str:
+    return (f"{ours['error']:.0e}" if ours else "-") + (f" ({float8['error']:.0e})" if float8 else "")
 
 
 def _trouble(why: object) -> str:

@@ -207,9 +207,9 @@ def test_weights_can_be_replaced() -> None:
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one GPU")
 def test_an_engine_stays_on_the_gpu_that_it_was_built_on() -> None:
     model = Layers().eval().cuda()
-    engine = engine_of(compiled(model, torch.randn(8, 64, device="cuda:0")))
+    module = compiled(model, torch.randn(8, 64, device="cuda:0"))
     with pytest.raises(InputError, match=r"on cuda:1, and is on cuda:0"):
-        engine.run([torch.randn(8, 64, device="cuda:1")])
+        engine_of(module).run([torch.randn(8, 64, device="cuda:1")])
     x = torch.randn(8, 64, device="cuda:0")
     with torch.no_grad():
-        assert_agree(tuple(engine.run([x])), model(x))
+        assert_agree(module(x), model(x))
