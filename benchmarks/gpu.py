@@ -4,10 +4,11 @@
     python benchmarks/gpu.py --rows ResNet BERT       # rows whose name holds one of these
     python benchmarks/gpu.py --device cpu --tiny      # tries the program out
 
-A row is a process of its own on one GPU. Several rows of one GPU build at the same time; whatever is timed (also each of the
-choices of max-autotune) holds the GPU alone. All contenders of a row get the same module in the same precision and the same inputs, and are
-called in turns; figures are medians. `latency`: milliseconds from the call to the end of its work. `gpu`: milliseconds per call
-when calls follow each other without waiting. Errors are relative to the network in float32, ||y - ref|| / ||ref||.
+A row is a process of its own on one GPU. Several rows of one GPU build at the same time, and max-autotune times its choices
+meanwhile; contenders are timed while nobody else times anything on that GPU. All contenders of a row get the same module in the
+same precision and the same inputs, and are called in turns; figures are medians. `latency`: milliseconds from the call to the
+end of its work. `gpu`: milliseconds per call when calls follow each other without waiting. Errors are relative to the network
+in float32, ||y - ref|| / ||ref||.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="small networks, to try it out")
     parser.add_argument("--seconds", type=float, default=6.0, help="of timing per row")
     parser.add_argument("--options", default="{}", help="compile options of ours, as JSON")
-    parser.add_argument("--jobs", type=int, default=6, help="rows that build at the same time on one GPU")
+    parser.add_argument("--jobs", type=int, default=4, help="rows that build at the same time on one GPU")
     parser.add_argument(
         "--limit", type=float, default=900.0, help="seconds after which rows that aren't done are given up"
     )

@@ -33,13 +33,19 @@ _mine = threading.local()  # whether this thread holds the lock
 
 
 @contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Nobody else of this run times anything on the GPU meanwhile."""
+def using(lock: Path, *, alone: bool) -> Iterator[None]:
+    """While one times contenders `alone`, nobody else of this run times anything on the GPU.
+
+    Who waits to be alone is let in before others that needn't be.
+    """
     if getattr(_mine, "held", False):
         yield
         return
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
     with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        with lock.with_suffix(".gate").open("w") as gate:
+            fcntl.flock(gate, kind)
+            fcntl.flock(held, kind)
         _mine.held = True
         try:
             yield
@@ -47,8 +53,11 @@ def alone(lock: Path) -> Iterator[None]:
             _mine.held = False
 
 
-def time_choices_alone(lock: Path) -> None:
-    """Makes Inductor hold the lock while it times a kernel: max-autotune compiles for minutes, and times for seconds."""
+def let_others_time(lock: Path) -> None:
+    """Makes Inductor wait with timing a kernel while contenders are timed.
+
+    Its rows don't wait for each other: with the timing comes compiling, minutes in all, and the GPU is idle most of them.
+    """
     for kind in [
         each for each in vars(benchmarking).values() if isclass(each) and issubclass(each, benchmarking.Benchmarker)
     ]:
@@ -60,7 +69,7 @@ def time_choices_alone(lock: Path) -> None:
 def _locked(method: Callable[..., object], lock: Path) -> Callable[..., object]:
     @wraps(method)
     def timed(*arguments: object, **named: object) -> object:
-        with alone(lock):
+        with using(lock, alone=False):
             return method(*arguments, **named)
 
     return timed
@@ -172,7 +181,7 @@ class RowRun:
     def __init__(self, name: str, arguments: argparse.Namespace) -> None:
         self.name, self.arguments, self.case = name, arguments, CASES[name]
         self.device, self.lock = arguments.device, Path(arguments.lock)
-        time_choices_alone(self.lock)
+        let_others_time(self.lock)
         self.synchronize = _synchronizer(self.device)
         self.dtype = torch.float32 if self.device == "cpu" else torch.float16
         self.model, self.inputs = prepared(self.case, self.device, arguments.tiny, self.dtype)
@@ -254,7 +263,7 @@ class RowRun:
 
     def _timed(self) -> dict[str, object]:
         calls = {name: made.call for name, made in self.built.items()}
-        with alone(self.lock), torch.no_grad():
+        with using(self.lock, alone=True), torch.no_grad():
             counted = work_of(self.model, self.inputs, self.model(*self.inputs))
             measured = card(self.device, self.arguments.tiny)
             times = latencies(calls, self.synchronize, self.arguments.seconds)
