@@ -26,6 +26,28 @@ class Net(nn.Module):
         return self.last(torch.relu(self.wide(x.mean((2, 3)))))
 
 
+class Padded(nn.Conv2d):
+    """Pads by itself, more at the end than at the beginning, as networks from TensorFlow do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+
+class Unusual(nn.Module):
+    """Layers that are no module of PyTorch's own: a class of one's own, and functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again = Padded(3, 16, 3, stride=2), Padded(16, 16, 2, groups=16)
+        self.kernel = nn.Parameter(torch.randn(16, 16, 1, 1) / 4)
+        self.rows = nn.Parameter(torch.randn(10, 16) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.relu6(self.first(x))
+        x = torch.conv2d(nn.functional.relu6(self.again(x)), self.kernel) + x
+        return nn.functional.linear(x.mean((2, 3)), self.rows)
+
+
 def images(count: int = 2) -> Tensor:
     return torch.randn(count, 3, 16, 16)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from quantization.models import Net, digits, images, ranged, relative
+from quantization.models import Net, Unusual, digits, images, ranged, relative
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -69,6 +69,22 @@ def test_openvino_computes_convolutions_and_linear_layers_in_int8(
     assert all(each.endswith(("i8", "u8")) for each in ran), ran
     plain = torch_tensorrt.compile(model, inputs=ranged(3, 16, 16), engine="openvino", require_full_compilation=True)
     assert all(each.endswith("f32") for each in precisions(plain, "Convolution", "FullyConnected"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_layers_are_quantized_whatever_their_class_and_padding_is_theirs(method: str) -> None:
+    torch.manual_seed(0)
+    model = Unusual().eval()
+    program = torch_tensorrt.quantize(model, [images() for _ in range(4)], inputs=ranged(3, 16, 16), method=method)
+    compiled = torch_tensorrt.compile(program, engine="openvino", require_full_compilation=True)
+    ran = precisions(compiled, "Convolution", "FullyConnected", "Pad")
+    assert len(ran) == 4
+    assert all(each.endswith(("i8", "u8")) for each in ran), ran
+    x = images(3)
+    with torch.no_grad():
+        wanted, plain, got = program.module()(x), model(x), compiled(x)
+    assert relative(got, wanted) < 5e-3
+    assert relative(got, plain) < 0.1
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -14,6 +14,7 @@ from torch import fx, nn
 
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.quantization.samples import Sample, run_on
+from torch_tensorrt.quantization.sources import name_sources
 from torch_tensorrt.spec.errors import EngineNotRunnable, InputError, UnsupportedError
 
 aten = torch.ops.aten
@@ -83,6 +84,7 @@ def quantize_with_torchao(module: fx.GraphModule, samples: Sequence[Sample], *, 
     flow = _imported("torchao", "torchao.quantization.pt2e.quantize_pt2e")
     x86 = _imported("torchao", "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
     config = _around_zero(x86) if symmetric else x86.get_default_x86_inductor_quantization_config()
+    name_sources(module.graph)
     try:
         with quiet_torch():
             prepared = flow.prepare_pt2e(module, x86.X86InductorQuantizer().set_global(config))

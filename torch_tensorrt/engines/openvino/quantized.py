@@ -39,7 +39,11 @@ def refusal(node: fx.Node) -> str:
 
 
 def rewrite_quantize(node: fx.Node) -> None:
-    """dequantize(quantize(x))  ->  fake_quantize(x); a quantize alone  ->  clamp(round(x / scale) + zero, low, high)."""
+    """dequantize(quantize(x))  ->  fake_quantize(x); a quantize alone  ->  clamp(round(x / scale) + zero, low, high).
+
+    dequantize(quantize(pad(x)))  ->  pad(fake_quantize(x)), for zeros, which stay zeros: OpenVINO makes padding part of a
+    convolution that follows it at once.
+    """
     new = node.graph.call_function
     given, along = arguments(node), kind_of(node).endswith("channel")
     x, low, high = given["input"], given["quant_min"], given["quant_max"]
@@ -49,8 +53,12 @@ def rewrite_quantize(node: fx.Node) -> None:
         rule = (
             aten.fake_quantize_per_channel_affine_cachemask if along else aten.fake_quantize_per_tensor_affine_cachemask
         )
-        parts: tuple[object, ...] = (x, scale, zero, given["axis"], low, high) if along else (x, scale, zero, low, high)
+        padded = None if along else _padded_with_zeros(x)
+        first = padded or x
+        parts = (first, scale, zero, given["axis"], low, high) if along else (first, scale, zero, low, high)
         faked = new(operator.getitem, (new(rule.default, parts), 0))  # type: ignore[arg-type]
+        if padded is not None:
+            faked = new(aten.constant_pad_nd.default, (faked, *x.args[1:]))
         faked.meta["val"] = x.meta["val"]
         for user in list(node.users):
             user.replace_input_with(node, faked)
@@ -63,6 +71,15 @@ def rewrite_quantize(node: fx.Node) -> None:
     number = new(aten.add.Tensor, (new(aten.round.default, (scaled,)), zero))  # type: ignore[arg-type]
     number = new(aten.clamp.default, (number, float(low), float(high)))
     _replace(node, new(aten._to_copy.default, (number,), {"dtype": given["dtype"]}))  # type: ignore[dict-item]
+
+
+def _padded_with_zeros(node: fx.Node) -> fx.Node | None:
+    """x of a pad(x) with zeros that has one user."""
+    if node.target is not aten.constant_pad_nd.default or len(node.users) > 1 or arguments(node)["value"] != 0:
+        return None
+    padded = node.args[0]
+    assert isinstance(padded, fx.Node)
+    return padded
 
 
 def rewrite_dequantize(node: fx.Node) -> None:
