@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import pytest
@@ -45,23 +46,37 @@ def test_a_model_of_varying_sizes_is_compiled_saved_and_loaded() -> None:
             torch.testing.assert_close(form(x), wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_stay_apart_where_two_processes_compile_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def compiled_engine(model: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
+    return torch_tensorrt.compile(model, inputs=[x], engine="inductor", min_block_size=1)
+
+
+def package(model: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
+    file = io.BytesIO()
+    torch_tensorrt.save(torch.export.export(model, (x,)), file, output_format="aot_inductor")
+    file.seek(0)
+    return torch_tensorrt.load(file)
+
+
+@pytest.mark.parametrize("make", [compiled_engine, package])
+def test_weights_stay_apart_where_two_processes_compile_the_same_network(
+    make: Callable[[nn.Module, Tensor], Callable[[Tensor], Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process compiles it with other weights, which are part of the code, before our files are packed."""
     mine, other, x = nn.Conv2d(3, 4, 3).eval(), nn.Conv2d(3, 4, 3).eval(), torch.randn(1, 3, 8, 8)
     pack = packing.package_aoti
 
     def interrupted(*arguments: object, **named: object) -> object:
         monkeypatch.setattr(packing, "package_aoti", pack)
-        seen.append(torch_tensorrt.compile(other, inputs=[x], engine="inductor", min_block_size=1))
+        seen.append(make(other, x))
         return pack(*arguments, **named)
 
     seen: list[object] = []
     monkeypatch.setattr(sdk, "_compiling", nullcontext())  # another process doesn't know it
     monkeypatch.setattr(packing, "package_aoti", interrupted)
-    compiled = torch_tensorrt.compile(mine, inputs=[x], engine="inductor", min_block_size=1)
+    made = make(mine, x)
     assert seen
     with torch.no_grad():
-        torch.testing.assert_close(compiled(x), mine(x), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(made(x), mine(x), rtol=1e-5, atol=1e-6)
 
 
 F = torch.nn.functional

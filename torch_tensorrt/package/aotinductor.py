@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import os
 import sys
 import tempfile
@@ -98,8 +99,11 @@ def package(
     assumptions = Assumptions(plain.graph)
     with tempfile.TemporaryDirectory(prefix="torch_tensorrt_") as folder:
         path = os.path.join(folder, "model.pt2")
+        # Elsewhere names depend on the code only: a process that compiles it with other weights now would replace them.
+        own_files = importlib.import_module("torch._inductor.config").patch({"aot_inductor.output_path": folder})
         try:
-            torch._inductor.aoti_compile_and_package(plain, package_path=path, inductor_configs=options)
+            with own_files:
+                torch._inductor.aoti_compile_and_package(plain, package_path=path, inductor_configs=options)
         except Exception as error:  # AOTInductor raises many classes
             raise BuildError(
                 f"AOTInductor could not compile the graph: {type(error).__name__}: {error}\nSave as 'exported_program', which needs no "
