@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 RESULTS = Path(__file__).parent / "results"
+_TURN = 3_000_000  # nanoseconds
 Row: TypeAlias = "dict[str, str | int | float | None]"
 
 
@@ -23,12 +24,13 @@ def medians(
     """The median seconds of each call over at most `rounds` rounds, fewer (at least 5) when `seconds` are over.
 
     The order changes from round to round. Each is called twice in its turn and the second call counts: the first still pays for
-    what ran before it (caches). rest: called before each turn, which then begins with one call more.
+    what ran before it (caches). rest: called before each turn, which then begins with one call more, and short calls go on for
+    3 milliseconds, of which the median counts: single ones of a few microseconds vary by half of that.
     """
     for call in calls.values():
         for _ in range(3):
             call()
-    times: dict[str, list[int]] = {name: [] for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     order, shuffle = list(calls.items()), random.Random(0).shuffle
     start = time.perf_counter()
     for done in range(rounds):
@@ -40,10 +42,20 @@ def medians(
                 rest()
                 call()
             call()
-            before = time.perf_counter_ns()
-            call()
-            times[name].append(time.perf_counter_ns() - before)
+            times[name].append(_turn(call, 0 if rest is None else _TURN))
     return {name: statistics.median(values) / 1e9 for name, values in times.items()}
+
+
+def _turn(call: Callable[[], object], least: int) -> float:
+    """The median nanoseconds of calls that go on until `least` have passed, of one at least."""
+    taken: list[int] = []
+    start = before = time.perf_counter_ns()
+    while not taken or before - start < least:
+        call()
+        after = time.perf_counter_ns()
+        taken.append(after - before)
+        before = after
+    return statistics.median(taken)
 
 
 def processor() -> str:
