@@ -40,7 +40,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="small networks, to try it out")
     parser.add_argument("--seconds", type=float, default=6.0, help="of timing per row")
     parser.add_argument("--options", default="{}", help="compile options of ours, as JSON")
-    parser.add_argument("--jobs", type=int, default=4, help="rows that build at the same time on one GPU")
+    parser.add_argument("--jobs", type=int, default=3, help="rows that build at the same time on one GPU")
     parser.add_argument(
         "--limit", type=float, default=900.0, help="seconds after which rows that aren't done are given up"
     )
