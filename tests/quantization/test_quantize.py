@@ -87,6 +87,24 @@ def test_layers_are_quantized_whatever_their_class_and_padding_is_theirs(method:
     assert relative(got, plain) < 0.1
 
 
+def test_a_layer_whose_weights_are_computed_stays_as_it_is() -> None:
+    if not tools.installed("torchao"):
+        pytest.skip("torchao is not installed")
+
+    class Computed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = nn.Parameter(torch.randn(10, 16))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.linear(x, self.rows.softmax(-1))
+
+    model, data = Computed().eval(), [torch.randn(2, 16) for _ in range(4)]
+    program = torch_tensorrt.quantize(model, data, method="torchao")
+    assert "quantize" not in str(program.graph)
+    torch.testing.assert_close(program.module()(data[0]), model(data[0]))
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_results_are_those_of_the_quantized_program_at_any_batch(

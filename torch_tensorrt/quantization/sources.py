@@ -13,10 +13,12 @@ import torch
 from torch import fx, nn
 
 aten = torch.ops.aten
-_LAYERS: Mapping[object, type[nn.Module]] = {
+_WEIGHTED: Mapping[object, type[nn.Module]] = {
     aten.conv1d.default: nn.Conv1d,
     aten.conv2d.default: nn.Conv2d,
     aten.linear.default: nn.Linear,
+}
+_OTHERS: Mapping[object, type[nn.Module]] = {
     aten.batch_norm.default: nn.BatchNorm2d,
     aten.relu.default: nn.ReLU,
     aten.relu_.default: nn.ReLU,
@@ -39,10 +41,12 @@ _ENDS_OF_CONVOLUTIONS = frozenset({aten.conv2d.default, aten.batch_norm.default}
 def name_sources(graph: fx.Graph) -> None:
     """Sets the "source_fn_stack" of layers, and of sums of a convolution's result and another tensor.
 
-    Other sums stay as they are: what transformers add up loses too much in eight bits.
+    Layers whose weights are computed stay as they are, and so do other sums: what transformers add up loses too much in eight bits.
     """
     for node in graph.nodes:
-        source: object = _LAYERS.get(node.target)
+        source: object = _OTHERS.get(node.target)
+        if node.target in _WEIGHTED and node.args[1].op == "get_attr":
+            source = _WEIGHTED[node.target]
         if node.target in _ADDS and len(node.all_input_nodes) == 2:
             ends = [given for given in node.all_input_nodes if given.target in _ENDS_OF_CONVOLUTIONS]
             source = operator.add if ends else None

@@ -41,7 +41,7 @@ def refusal(node: fx.Node) -> str:
 def rewrite_quantize(node: fx.Node) -> None:
     """dequantize(quantize(x))  ->  fake_quantize(x); a quantize alone  ->  clamp(round(x / scale) + zero, low, high).
 
-    dequantize(quantize(pad(x)))  ->  pad(fake_quantize(x)), for zeros, which stay zeros: OpenVINO makes padding part of a
+    dequantize(quantize(pad(x)))  ->  pad(fake_quantize(x)), for zeros, where they stay zeros: OpenVINO makes padding part of a
     convolution that follows it at once.
     """
     new = node.graph.call_function
@@ -53,7 +53,7 @@ def rewrite_quantize(node: fx.Node) -> None:
         rule = (
             aten.fake_quantize_per_channel_affine_cachemask if along else aten.fake_quantize_per_tensor_affine_cachemask
         )
-        padded = None if along else _padded_with_zeros(x)
+        padded = _padded_with_zeros(x) if isinstance(zero, int) and low <= zero <= high else None
         first = padded or x
         parts = (first, scale, zero, given["axis"], low, high) if along else (first, scale, zero, low, high)
         faked = new(operator.getitem, (new(rule.default, parts), 0))  # type: ignore[arg-type]
