@@ -14,6 +14,7 @@ in float32, ||y - ref|| / ||ref||.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import statistics
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 import torch
 from gpu_models import CASES
@@ -60,11 +62,14 @@ def run_all(arguments: argparse.Namespace) -> None:
     waiting = [name for name in names if not (folder / f"{_plain(name)}.done").exists()]
     gpus = range(torch.cuda.device_count()) if arguments.device == "cuda" else [0]
     running, start = dict[str, tuple[int, subprocess.Popen[bytes]]](), time.perf_counter()
+    claims: dict[str, IO[str]] = {}
     while waiting or running:
         for gpu in gpus:
             if waiting and sum(at == gpu for at, _ in running.values()) < arguments.jobs:
                 name = waiting.pop(0)
-                if _claimed(folder, name):
+                claim = _claim(folder, name)
+                if claim is not None:
+                    claims[name] = claim
                     running[name] = (gpu, _start(name, gpu, arguments, folder))
         time.sleep(0.2)
         late = time.perf_counter() - start > arguments.limit
@@ -80,23 +85,25 @@ def run_all(arguments: argparse.Namespace) -> None:
                     crashed.unlink()
                     running[name] = (gpu, _start(name, gpu, arguments, folder))
                 else:
-                    (folder / f"{_plain(name)}.claim").unlink()
+                    claims.pop(name).close()
                 write(arguments, [_kept(folder, name) for name in names])
         if late:
             waiting.clear()
     write(arguments, [_kept(folder, name) for name in names])
 
 
-def _claimed(folder: Path, name: str) -> bool:
-    """Whether the row is ours to run: another run that keeps its rows in the same folder may have it."""
+def _claim(folder: Path, name: str) -> IO[str] | None:
+    """What makes the row ours to run until it is closed; None where another run that keeps its rows there has it, or has done it."""
+    claim = (folder / f"{_plain(name)}.claim").open("w")
     try:
-        (folder / f"{_plain(name)}.claim").touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    if (folder / f"{_plain(name)}.done").exists():  # ended between our look and our claim
-        (folder / f"{_plain(name)}.claim").unlink()
-        return False
-    return True
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with this process, however it ends
+    except BlockingIOError:
+        claim.close()
+        return None
+    if (folder / f"{_plain(name)}.done").exists():
+        claim.close()
+        return None
+    return claim
 
 
 def _plain(name: str) -> str:

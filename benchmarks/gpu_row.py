@@ -290,7 +290,7 @@ class RowRun:
             "model": self.name, "precision": str(self.dtype).partition(".")[2], "batch": self.case.batch,
             **{name: time["latency"] for name, time in times.items()},
             "best_peer": best,
-            "ratio_to_best_peer": peers[best] / times["ours"]["latency"] if best and "ours" in times else None,
+            "ratio_to_best_peer": peers[best] / times["ours"]["latency"] if best and "ours" in times and "ours" not in wrong else None,
             "throughput_per_s": 1e3 * self.case.batch / times["ours"]["gpu"] if "ours" in times else None,
             "roofline_ms": least,
             "roofline_fraction": least / times["ours"]["gpu"] if "ours" in times else None,
