@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch_tensorrt.contracts.passes import LoweringPass
+from torch_tensorrt.engines.inductor.passes.average_whole import average_whole
 from torch_tensorrt.engines.inductor.passes.choose_attention import choose_attention
 from torch_tensorrt.engines.inductor.passes.expand_gelu import expand_gelu
 from torch_tensorrt.engines.inductor.passes.fuse_attention import fuse_attention
@@ -22,6 +23,7 @@ from torch_tensorrt.spec.errors import InputError
 from torch_tensorrt.spec.settings import CompilationSettings
 
 PASSES: Sequence[LoweringPass] = (
+    average_whole,
     fuse_attention,
     simplify_attention_masks,  # after fuse_attention, before all that casts, moves or reads masks
     merge_linears,  # before fuse_linear_activation, whose operator it doesn't know
