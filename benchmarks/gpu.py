@@ -143,7 +143,8 @@ def write(arguments: argparse.Namespace, rows: list[dict[str, object]]) -> None:
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip()
     )
-    record = {"card": name, "torch": torch.__version__, "commit": commit, "rows": rows}
+    rows = [{"commit": commit, **row} for row in rows]
+    record = {"card": name, "torch": torch.__version__, "rows": rows}
     folder = Path(arguments.out)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"gpu-{name}.json").write_text(json.dumps(record, indent=1) + "\n")
@@ -164,7 +165,8 @@ def table(record: Mapping[str, object]) -> str:
         "build s (max-autotune)",
         "load s",
     ]
-    lines = [f"# {record['card']}, PyTorch {record['torch']}, commit {record['commit']}", ""]
+    commits = ", ".join(dict.fromkeys(str(row["commit"]) for row in rows))
+    lines = [f"# {record['card']}, PyTorch {record['torch']}, commit {commits}", ""]
     lines += ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(_cells(row, names)) + " |" for row in rows]
     ratios = [row["ratio_to_best_peer"] for row in rows if row.get("ratio_to_best_peer")]

@@ -302,6 +302,45 @@ def test_other_convolutions_of_single_pixels_stay(options: dict[str, int]) -> No
     assert operators(lowered(model, (x,), with_only("multiply_pointwise")))["convolution"] == 1
 
 
+@pytest.mark.parametrize(
+    ("pool", "sizes"),
+    [
+        (nn.AvgPool2d(1280, ceil_mode=True), (7, 5)),
+        (nn.AvgPool2d((7, 9), stride=(2, 5), ceil_mode=True, count_include_pad=False), (7, 5)),
+        (nn.AvgPool2d((7, 5)), (7, 5)),
+    ],
+    ids=str,
+)
+def test_one_average_over_the_whole_image_becomes_a_mean(pool: nn.AvgPool2d, sizes: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *sizes)
+    graph = lowered(pool, (x,), with_only("average_whole"))
+    assert operators(graph) == {"mean.dim": 1}
+    assert disagreement(graph, pool, (x,)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.AvgPool2d(5, ceil_mode=True),
+        nn.AvgPool2d(7, padding=1),
+        nn.AvgPool2d(9, ceil_mode=True, divisor_override=81),
+        nn.AvgPool2d(7, stride=1, padding=(0, 1)),
+    ],
+    ids=str,
+)
+def test_other_averages_stay_as_they_are(pool: nn.AvgPool2d) -> None:
+    graph = lowered(pool, (torch.randn(2, 3, 7, 7),), with_only("average_whole"))
+    assert operators(graph)["avg_pool2d"] == 1
+
+
+def test_an_average_over_images_that_vary_becomes_a_mean_where_all_of_them_fit() -> None:
+    x, dims = torch.randn(2, 3, 7, 6), ({2: torch.export.Dim("height", min=4, max=15)},)
+    pool = nn.AvgPool2d((16, 6), stride=32, ceil_mode=True)
+    graph = lowered(pool, (x,), with_only("average_whole"), dims)
+    assert operators(graph)["mean.dim"] == 1
+    assert disagreement(graph, pool, (torch.randn(2, 3, 15, 6),)) < 1e-6
+
+
 class Projections(nn.Module):
     """Queries, keys and values of one input, heads and all; the keys have no bias."""
 

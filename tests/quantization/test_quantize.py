@@ -105,6 +105,40 @@ def test_a_layer_whose_weights_are_computed_stays_as_it_is() -> None:
     torch.testing.assert_close(program.module()(data[0]), model(data[0]))
 
 
+class Products(nn.Module):
+    """Layers written out as products, as GPT-2 has them; one product is of two values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.bias = nn.Parameter(torch.randn(16, 16) / 4), nn.Parameter(torch.randn(16))
+        self.two, self.three = nn.Parameter(torch.randn(16, 16) / 4), nn.Parameter(torch.randn(16, 8) / 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.addmm(self.bias, torch.relu(torch.addmm(self.bias, x, self.one)), self.two)
+        return (y @ y.t()) @ torch.mm(y, self.three)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_products_with_weights_are_linear_layers(method: str) -> None:
+    torch.manual_seed(0)
+    model, data = Products().eval(), [torch.randn(32, 16) for _ in range(4)]
+    program = torch_tensorrt.quantize(model, data, method=method)
+    compiled = torch_tensorrt.compile(program, engine="openvino", require_full_compilation=True)
+    assert sum(each.endswith(("i8", "u8")) for each in precisions(compiled, "FullyConnected")) == 3
+    with torch.no_grad():
+        wanted, plain, got = program.module()(data[0]), model(data[0]), compiled(data[0])
+    assert relative(got, wanted) < 5e-3
+    assert relative(got, plain) < 0.1
+
+
+def test_products_with_weights_are_compressed_too() -> None:
+    torch.manual_seed(0)
+    model, x = Products().eval(), torch.randn(32, 16)
+    program = torch_tensorrt.quantize(model, inputs=[x], weight_only=True)
+    assert sum(value.dtype is torch.int8 for value in program.state_dict.values()) == 3
+    assert 0 < relative(program.module()(x), model(x)) < 0.03
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_results_are_those_of_the_quantized_program_at_any_batch(

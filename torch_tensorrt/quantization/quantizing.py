@@ -7,6 +7,7 @@ from torch.export import ExportedProgram
 
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.quantization.exporting import export_again, module_of, restore_buffers
+from torch_tensorrt.quantization.products import name_linears
 from torch_tensorrt.quantization.samples import Sample, read_samples, run_on
 from torch_tensorrt.quantization.tools import METHODS, installed
 from torch_tensorrt.quantization.weights import compress_weights
@@ -57,6 +58,7 @@ def quantize(
         samples = read_samples(() if calibration_data is None else calibration_data)
     program = _program(model, inputs, samples)
     module = module_of(program)
+    name_linears(module)
     with quiet_torch():
         if weight_only:
             bits = _BITS[precision]

@@ -39,7 +39,7 @@ def _covers(node: fx.Node) -> bool:
     if divisor is not None or any(size != 0 for size in padding):  # type: ignore[union-attr]
         return False
     height, width = node.args[0].meta["val"].shape[-2:]  # type: ignore[union-attr]
-    windows = list(given["kernel_size"])  # type: ignore[call-overload]
+    windows = tuple(given["kernel_size"])  # type: ignore[arg-type]
     results = node.meta["val"].shape[-2:]
     inside = zip((height, width), (windows[0], windows[-1]), results, strict=True)
     return all(result == 1 and statically_known_true(size <= window) for size, window, result in inside)
