@@ -9,16 +9,20 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 import torch_tensorrt
 from torch_tensorrt import Input
 from torch_tensorrt.engines.inductor import cxx
+from torch_tensorrt.package import aotinductor, confirming
+from torch_tensorrt.package.layouts import read_layouts
+from torch_tensorrt.spec.tensor_spec import Json
 
 RANGE = Input(min_shape=(1, 8), opt_shape=(4, 8), max_shape=(16, 8))
 METADATA = "torch_tensorrt.json"
@@ -356,6 +360,69 @@ def test_a_package_gives_the_models_numbers_and_keeps_state(package: Path) -> No
     assert loaded.get_metadata()["torch_tensorrt"] == "needs nothing but PyTorch"
     assert loaded.record["needs"] == []
     agrees(torch_tensorrt.load(io.BytesIO(package.read_bytes())), (2,))
+
+
+def test_a_package_takes_inputs_however_they_lie_in_memory(package: Path) -> None:
+    loaded, reference = torch_tensorrt.load(package), net("eager")
+    torch.manual_seed(0)
+    wide = torch.randn(4, 20)
+    given = [torch.randn(8, 4).t(), wide[:, 3:11], wide[:, :16:2], torch.randn(1, 8).expand(4, 8), wide[1:3, :8]]
+    for x, shift in zip(given, [torch.arange(16.0)[::2], torch.ones(1).expand(8)] * 3, strict=False):
+        expected, _, _ = reference(x.contiguous(), shift=shift.contiguous())
+        results, _, _ = loaded(x, shift=shift)
+        torch.testing.assert_close(results["y"], expected["y"])
+        assert torch.equal(results["wide"], expected["wide"])
+
+
+class Written(nn.Module):
+    """Writes to a part of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x[1:].view(-1).add_(1)
+        return x * 2
+
+
+def test_a_package_writes_to_the_callers_tensor_however_it_lies_in_memory() -> None:
+    loaded = torch_tensorrt.load(
+        saved(torch.export.export(Written(), (torch.ones(3, 4),)), output_format="aot_inductor")
+    )
+    for x in (torch.zeros(3, 4), torch.zeros(4, 3).t(), torch.zeros(3, 8)[:, ::2]):
+        result = loaded(x)
+        assert x.sum() == 8
+        assert torch.equal(result, x * 2)
+
+
+def test_a_program_whose_inputs_were_traced_with_gaps_does_not_become_a_package() -> None:
+    program = torch.export.export(Scaled(), (torch.ones(4, 16)[:, ::2],))
+    with pytest.raises(torch_tensorrt.UnsupportedError, match=r"Input 'x' was traced with gaps .*x\.contiguous\(\)"):
+        saved(program, output_format="aot_inductor")
+
+
+@pytest.mark.parametrize("told", [[{"order": [0, 0], "written": False}], [{"order": [1], "written": False}], [3], [{}]])
+def test_a_damaged_layout_is_told(told: Json) -> None:
+    with pytest.raises(torch_tensorrt.FileFormatError, match="net: its record has"):
+        read_layouts(told, "net")
+
+
+def test_a_package_with_wrong_results_is_made_again_or_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    program, compile_ = torch.export.export(Scaled(), (torch.ones(4, 8),)), aotinductor._compile
+    wrong = torch.export.export(nn.Tanh(), (torch.ones(4, 8),))
+
+    def first_wrong(plain: ExportedProgram, path: str, options: Mapping[str, object]) -> None:
+        compile_(plain if "layout_optimization" in options else wrong, path, options)
+
+    monkeypatch.setattr(aotinductor, "_compile", first_wrong)
+    monkeypatch.setattr(confirming, "DEVICES", {"cuda", "cpu"})
+    x = torch.randn(4, 8)
+    loaded = torch_tensorrt.load(saved(program, output_format="aot_inductor"))
+    assert torch.equal(loaded(x), program.module()(x))
+    assert "compiled again with layout_optimization=False" in caplog.text
+    monkeypatch.setattr(aotinductor, "disagreement", lambda *_: 0.25)
+    monkeypatch.setattr(aotinductor, "_compile", lambda *_: None)
+    with pytest.raises(torch_tensorrt.BuildError, match=r"off by 0\.25 of their size"):
+        saved(program, output_format="aot_inductor")
 
 
 def test_a_package_is_checked_at_its_door(package: Path) -> None:

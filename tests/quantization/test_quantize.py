@@ -17,9 +17,9 @@ from torch.export import ExportedProgram
 import torch_tensorrt
 from torch_tensorrt import EngineNotRunnable, InputError, UnsupportedError, engines
 from torch_tensorrt.engines.tensorrt import backend
+from torch_tensorrt.graphs.agreement import allowed_error
 from torch_tensorrt.quantization import quantizing, tools
 from torch_tensorrt.spec.settings import CompilationSettings
-from torch_tensorrt.tuning.agreement import allowed_error
 
 CPU = torch.device("cpu")
 METHODS = [

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from torch_tensorrt.graphs.agreement import allowed_error, loosest, relative_error
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.tuning import measuring
-from torch_tensorrt.tuning.agreement import allowed_error, loosest, relative_error
 from tuning.fakes import Clock
 
 NAN, INF = math.nan, math.inf

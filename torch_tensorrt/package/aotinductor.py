@@ -26,8 +26,11 @@ from torch.export.graph_signature import (
 from torch.utils import _pytree as pytree
 
 from torch_tensorrt.engines.inductor.cxx import compiler
+from torch_tensorrt.observe.log import logger
+from torch_tensorrt.package.confirming import disagreement, is_confirmed
 from torch_tensorrt.package.describing import EXECUTE, METADATA, describe_program, input_specs, to_text
 from torch_tensorrt.package.inlining import inline_engines
+from torch_tensorrt.package.layouts import describe_layouts
 from torch_tensorrt.spec.assumptions import Assumptions, has_extreme_size
 from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -35,6 +38,8 @@ from torch_tensorrt.spec.tensor_spec import Dim, Json, TensorSpec
 
 # The key under which a package's own get_metadata() says what it needs.
 NEEDS = "torch_tensorrt"
+_LAYOUTS = "layout_optimization"
+_log = logger(__name__)
 _OURS = ("aot_inductor.package", "aot_inductor.output_path")
 
 
@@ -82,7 +87,7 @@ def package(
     """The package's bytes. Engines that keep their program are compiled into it; the others are called through our operator.
 
     Raises UnsupportedError for a result that a package can't give back and for sizes that AOTInductor fixes though they vary,
-    BuildError with PyTorch's own words when AOTInductor can't compile the graph.
+    BuildError with PyTorch's own words when AOTInductor can't compile the graph, or gets it wrong on a GPU.
     """
     command = _compiler()
     _check_results(program)
@@ -92,26 +97,51 @@ def package(
     if plain.example_inputs is None:
         plain.example_inputs = _example_inputs(plain)
     record = describe_program(plain, settings)
-    record["needs"] = _needs(record)
+    record["needs"], record["layouts"] = _needs(record), describe_layouts(plain)
     told = configs.get("aot_inductor.metadata")
     metadata = {**(told if isinstance(told, Mapping) else {}), NEEDS: _told(record)}
     options = {"cpp.cxx": (command,), **_for_state(plain), **configs, "aot_inductor.metadata": metadata}
     assumptions = Assumptions(plain.graph)
     with tempfile.TemporaryDirectory(prefix="torch_tensorrt_") as folder:
         path = os.path.join(folder, "model.pt2")
-        # Elsewhere names depend on the code only: a process that compiles it with other weights now would replace them.
-        own_files = importlib.import_module("torch._inductor.config").patch({"aot_inductor.output_path": folder})
-        try:
-            with own_files:
-                torch._inductor.aoti_compile_and_package(plain, package_path=path, inductor_configs=options)
-        except Exception as error:  # AOTInductor raises many classes
-            raise BuildError(
-                f"AOTInductor could not compile the graph: {type(error).__name__}: {error}\nSave as 'exported_program', which needs no "
-                "compilation."
-            ) from error
+        _compile(plain, path, options)
         _check_sizes(plain.graph, assumptions)
+        _confirm(plain, path, options)
         _add(path, {**extras, METADATA: to_text(record).encode()})
         return Path(path).read_bytes()
+
+
+def _compile(program: ExportedProgram, path: str, options: Mapping[str, object]) -> None:
+    # Elsewhere names depend on the code only: a process that compiles it with other weights now would replace them.
+    folder = os.path.dirname(path)
+    own_files = importlib.import_module("torch._inductor.config").patch({"aot_inductor.output_path": folder})
+    try:
+        with own_files:
+            torch._inductor.aoti_compile_and_package(program, package_path=path, inductor_configs=dict(options))
+    except Exception as error:  # AOTInductor raises many classes
+        raise BuildError(
+            f"AOTInductor could not compile the graph: {type(error).__name__}: {error}\nSave as 'exported_program', which needs no "
+            "compilation."
+        ) from error
+
+
+def _confirm(program: ExportedProgram, path: str, options: Mapping[str, object]) -> None:
+    """Compiles once more, without moving tensors to other layouts, where the package's results are wrong.
+
+    Raises BuildError where they still are.
+    """
+    if not is_confirmed(program):
+        return
+    error = disagreement(program, path)
+    if error and _LAYOUTS not in options:
+        _log.warning("AOTInductor's code was wrong (by %.2g): it is compiled again with %s=False.", error, _LAYOUTS)
+        _compile(program, path, {**options, _LAYOUTS: False})
+        error = disagreement(program, path)
+    if error:
+        raise BuildError(
+            f"AOTInductor compiled the graph wrongly: results for random inputs are off by {error:.2g} of their size. Save as "
+            "'exported_program', which isn't compiled, or compile all of the model into engines."
+        )
 
 
 def _check_results(program: ExportedProgram) -> None:

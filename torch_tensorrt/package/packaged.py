@@ -5,13 +5,14 @@ from __future__ import annotations
 import platform
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import BinaryIO
 
 import torch
 from torch.utils import _pytree as pytree
 
 from torch_tensorrt.package.describing import METADATA, from_text
+from torch_tensorrt.package.layouts import Layout, read_layouts
 from torch_tensorrt.runtime.input_check import InputCheck
 from torch_tensorrt.spec.errors import EngineNotRunnable, FileFormatError, InputError
 from torch_tensorrt.spec.tensor_spec import Json, specs_from_json
@@ -31,11 +32,15 @@ class PackagedModel:
     """A callable that runs the code of an AOTInductor package; arguments and results have the model's form.
 
     record: what `save` wrote about the model; empty for a package that it didn't write. metadata: what AOTInductor wrote.
-    Inputs are checked against the record's ranges, which torch._inductor.aoti_load_package doesn't do. Raises InputError.
+    Inputs are checked against the record's ranges, and copied where their memory is ordered otherwise than the code reads it;
+    torch._inductor.aoti_load_package does neither. Raises InputError.
     """
 
-    def __init__(self, loader: torch._C._aoti.AOTIModelPackageLoader, record: Mapping[str, Json]) -> None:
+    def __init__(
+        self, loader: torch._C._aoti.AOTIModelPackageLoader, record: Mapping[str, Json], layouts: Sequence[Layout]
+    ) -> None:
         self.record = record
+        self._layouts = layouts
         self.metadata: Mapping[str, str] = dict(loader.get_metadata())
         self._loader = loader
         in_text, out_text = loader.get_call_spec()
@@ -52,12 +57,22 @@ class PackagedModel:
         tensors = [leaf for leaf in self._leaves(args, kwargs) if isinstance(leaf, torch.Tensor)]
         if self._check is not None:
             self._check(tensors)
-        outputs: list[object] = [*self._loader.boxed_run(tensors)]
+        outputs: list[object] = [*self._run(tensors)]
         for at, kind in enumerate(self._results[: len(outputs)]):
             size = outputs[at]
             if kind == "int" and isinstance(size, torch.Tensor):
                 outputs[at] = int(size)  # a package gives a size as a tensor
         return pytree.tree_unflatten(outputs, self._out_spec)
+
+    def _run(self, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+        if not self._layouts:
+            return self._loader.boxed_run(tensors)
+        given = [layout.dense(tensor) for tensor, layout in zip(tensors, self._layouts, strict=True)]
+        outputs = self._loader.boxed_run([*given])  # empties its list
+        for tensor, copy, layout in zip(tensors, given, self._layouts, strict=True):
+            if layout.written and copy is not tensor:
+                tensor.copy_(copy)
+        return outputs
 
     def get_metadata(self) -> dict[str, str]:
         """What AOTInductor wrote about the package, as its own loaded model tells it."""
@@ -94,6 +109,7 @@ def load_package(path: str, name: str, record: Mapping[str, Json], options: Mapp
     """
     model = str(options.get("model_name", "model"))
     loader = torch._C._aoti.AOTIModelPackageLoader
+    layouts = read_layouts(record.get("layouts"), name)
     try:
         _check_machine(loader.load_metadata_from_package(path, model), name)  # type: ignore[attr-defined]
         loaded = loader(
@@ -107,7 +123,7 @@ def load_package(path: str, name: str, record: Mapping[str, Json], options: Mapp
         if isinstance(error, EngineNotRunnable):
             raise
         raise FileFormatError(f"{name}: PyTorch can't load this AOTInductor package: {error}") from error
-    return PackagedModel(loaded, record)
+    return PackagedModel(loaded, record, layouts)
 
 
 def check_members(archive: zipfile.ZipFile, name: str) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.engine import Engine
 from torch_tensorrt.contracts.partition import Partition, Plan, Trial, trial_table
+from torch_tensorrt.graphs.agreement import allowed_error, relative_error
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.progress import progress
 from torch_tensorrt.partition.cutter import Call, Cut
 from torch_tensorrt.spec.errors import BuildError, TorchTensorRTError
 from torch_tensorrt.spec.settings import MEASURED_LEVEL, CompilationSettings
-from torch_tensorrt.tuning.agreement import allowed_error, relative_error
 from torch_tensorrt.tuning.candidates import EAGER, Candidate, adapt, all_candidates
 from torch_tensorrt.tuning.examples import record_inputs
 from torch_tensorrt.tuning.measuring import Race

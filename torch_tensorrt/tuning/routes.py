@@ -16,12 +16,12 @@ from torch_tensorrt import engines
 from torch_tensorrt.caching.key import UndescribableError
 from torch_tensorrt.caching.program_key import program_key
 from torch_tensorrt.contracts.partition import Partition, Plan, Trial, trial_table
+from torch_tensorrt.graphs.agreement import allowed_error, relative_error
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.progress import progress
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.errors import TorchTensorRTError
 from torch_tensorrt.trace.symbols import SymbolRange
-from torch_tensorrt.tuning.agreement import allowed_error, relative_error
 from torch_tensorrt.tuning.candidates import Candidate, candidates_of
 from torch_tensorrt.tuning.choosing import Tuner, mark_winner, why_not
 from torch_tensorrt.tuning.measuring import Race

@@ -1,0 +1,102 @@
+"""How the code of an AOTInductor package finds its inputs in memory: it reads them so, without looking at their strides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+from torch._ops import OpOverload
+from torch.export import ExportedProgram
+from torch.export.graph_signature import OutputKind
+
+from torch_tensorrt.spec.errors import FileFormatError, UnsupportedError
+from torch_tensorrt.spec.tensor_spec import Json
+from torch_tensorrt.trace.symbols import tensor_inputs
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one input lies there.
+
+    order: its dimensions, the one with the largest stride first; (0, 2, 3, 1) is channels-last. written: the code writes to it.
+    """
+
+    order: tuple[int, ...]
+    written: bool
+
+    def dense(self, tensor: Tensor) -> Tensor:
+        """The tensor, or a copy of it, with the dimensions dense in this order."""
+        there = tensor.permute(self.order)
+        if there.is_contiguous():
+            return tensor
+        back = sorted(range(len(self.order)), key=self.order.__getitem__)
+        return there.contiguous().permute(back)
+
+
+def describe_layouts(program: ExportedProgram) -> list[Json]:
+    """The layouts of the tensors that the program takes, for its record.
+
+    Raises UnsupportedError for an input that was traced with gaps or overlaps in its memory.
+    """
+    written = {
+        str(spec.target) for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_INPUT_MUTATION
+    }
+    written |= {name for node in program.graph.nodes for name in _written_by(node)}
+    return [{"order": [*_order(node)], "written": node.name in written} for node in tensor_inputs(program)]
+
+
+def _written_by(node: fx.Node) -> Iterator[str]:
+    """The names of the nodes whose memory this one writes to."""
+    if isinstance(node.target, OpOverload) and node.target._schema.is_mutable:
+        for given, described in zip(node.args, node.target._schema.arguments, strict=False):
+            if described.is_write and isinstance(given, fx.Node):
+                yield _owner(given).name
+
+
+def _owner(node: fx.Node) -> fx.Node:
+    """What `node` is a view of, or itself."""
+    while isinstance(node.target, OpOverload) and isinstance(node.args[0], fx.Node):
+        if node.target._schema.arguments[0].alias_info is None:
+            break
+        node = node.args[0]
+    return node
+
+
+def _order(node: fx.Node) -> list[int]:
+    value = node.meta["val"]
+    sizes, strides = [_hint(size) for size in value.shape], [_hint(stride) for stride in value.stride()]
+    order = sorted(range(len(sizes)), key=lambda dim: (-strides[dim], dim))
+    if not _is_dense([sizes[dim] for dim in order], [strides[dim] for dim in order]):
+        raise UnsupportedError(
+            f"Input {node.name!r} was traced with gaps or overlaps in its memory (shape {tuple(value.shape)}, strides "
+            f"{tuple(value.stride())}), and AOTInductor's code would read every input so. Export the model with x.contiguous()."
+        )
+    return order
+
+
+def _hint(size: int | torch.SymInt) -> int:
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else size
+
+
+def _is_dense(sizes: Sequence[int], strides: Sequence[int]) -> bool:
+    expected = 1
+    for size, stride in zip(reversed(sizes), reversed(strides), strict=True):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def read_layouts(told: Json, name: str) -> tuple[Layout, ...]:
+    """The layouts in a record; none where it tells none. Raises FileFormatError for what `describe_layouts` doesn't write."""
+    return tuple(_read(each, name) for each in told) if isinstance(told, list) else ()
+
+
+def _read(told: Json, name: str) -> Layout:
+    order, written = (told.get("order"), told.get("written")) if isinstance(told, dict) else (None, None)
+    whole = isinstance(order, list) and all(type(dim) is int for dim in order)
+    if not whole or sorted(order) != list(range(len(order))) or not isinstance(written, bool):  # type: ignore[arg-type,type-var]
+        raise FileFormatError(f"{name}: its record has {told!r:.80} for the layout of an input.")
+    return Layout(tuple(order), written)  # type: ignore[arg-type]
