@@ -88,6 +88,14 @@ def test_a_slow_function_is_run_a_few_times_only(clock: Clock) -> None:
     assert clock.now < 60
 
 
+def test_a_function_that_is_far_slower_than_the_fastest_is_run_a_few_times_only(clock: Clock) -> None:
+    race = measuring.Race(torch.device("cpu"))
+    race.enter(_taking(clock, 0.08))
+    before = clock.now
+    assert race.enter(_taking(clock, 0.6)) == (pytest.approx(600), False)
+    assert clock.now - before < 4  # 28 seconds of turns would tell no more
+
+
 class Paced:
     """Functions on a machine whose pace changes: `pace` says how much longer everything takes at a moment."""
 

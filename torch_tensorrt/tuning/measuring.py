@@ -18,7 +18,12 @@ _MOST_RUNS = 20_000
 _TURN_SECONDS = 0.02
 _LOOK_SECONDS, _MOST_REST, _QUIET = 0.02, 0.12, 0.25  # the system counts the time of running threads every 10 ms or so
 _ROUNDS, _HOPELESS = 3, 1.25  # one round is enough for who takes so many times as long
-_WARM_UP = 3
+_WARM_UP, _WARM_SECONDS = 3, 0.3
+_LONG = 0.05  # a run that takes so many seconds is not made longer by threads that were asleep
+_CLEAR, _CLEAR_SECONDS = (
+    1.5,
+    0.2,
+)  # who takes so many times as long as another needs no more turns than these seconds hold
 _log = logger("tuning")
 
 
@@ -29,8 +34,7 @@ def measure(runs: Sequence[Run], device: torch.device) -> list[float]:
     may be run either way; one that can't be captured counts as it is called twice.
     """
     for run in runs:
-        for _ in range(_WARM_UP):
-            run()
+        _warm_up(run)
     if device.type != "cuda":
         return [seconds * 1000 for seconds in _in_turns(runs)]
     called = _in_turns([_until_done(run, device) for run in runs])
@@ -39,9 +43,17 @@ def measure(runs: Sequence[Run], device: torch.device) -> list[float]:
     return [(first + second) * 500 for first, second in zip(called, replayed, strict=True)]
 
 
+def _warm_up(run: Run) -> None:
+    start = time.perf_counter()
+    for _ in range(_WARM_UP):
+        run()
+        if time.perf_counter() - start > _WARM_SECONDS:
+            return
+
+
 def _in_turns(runs: Sequence[Run]) -> list[float]:
     times: list[list[float]] = [[] for _ in runs]
-    while not all(map(_enough, times)):
+    while not all(map(_enough, times)) and not _is_clear(times):
         for run, taken in zip(runs, times, strict=True):
             _take_turn(run, taken)
     return [median(taken) for taken in times]
@@ -52,6 +64,13 @@ def _enough(taken: Sequence[float]) -> bool:
     if len(taken) >= _MOST_RUNS:
         return True
     return (len(taken) >= _RUNS and spent >= _SECONDS) or (len(taken) >= _LEAST and spent >= _MOST_SECONDS)
+
+
+def _is_clear(times: Sequence[Sequence[float]]) -> bool:
+    if min(map(len, times)) < _LEAST or sum(map(sum, times)) < _CLEAR_SECONDS:
+        return False
+    medians = [*map(median, times)]
+    return max(medians) > _CLEAR * min(medians)
 
 
 def rest() -> None:
@@ -69,10 +88,17 @@ def rest() -> None:
 
 
 def _take_turn(run: Run, taken: list[float]) -> None:
-    """Several runs one after the other; the first, which finds other data in the caches and threads asleep, isn't counted."""
+    """Several runs one after the other; the first, which finds other data in the caches and threads asleep, isn't counted.
+
+    Unless it is a long one: then it is the only one.
+    """
     rest()
     start = time.perf_counter()
     run()
+    first = time.perf_counter() - start
+    if first > _LONG:
+        taken.append(first)
+        return
     while True:
         before = time.perf_counter()
         run()
