@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,6 +44,19 @@ class Residual(nn.Module):
         x = torch.relu(x + self.second(x))
         y = functional.silu(self.third(self.deep(x)))
         return self.last(functional.adaptive_avg_pool2d(y, 1).flatten(1)), y
+
+
+@pytest.mark.parametrize("engine", ["eager", "inductor"])
+def test_a_saved_package_is_right_whatever_the_memory_format(engine: str, tmp_path: Path) -> None:
+    """AOTInductor alone got convolutions wrong (PyTorch 2.11) where the model and its inputs were channels-last."""
+    model = Residual().eval().cuda().half().to(memory_format=torch.channels_last).requires_grad_(False)
+    x = torch.randn(1, 3, 224, 224, device="cuda").half().to(memory_format=torch.channels_last)
+    compiled = torch_tensorrt.compile(model, arg_inputs=[x], engine=engine, min_block_size=1)
+    torch_tensorrt.save(compiled, tmp_path / "model.pt2", output_format="aot_inductor", arg_inputs=[x])
+    loaded = torch_tensorrt.load(tmp_path / "model.pt2")
+    for given in (x, x.contiguous(), x.transpose(2, 3).contiguous().transpose(2, 3)):
+        for got, wanted in zip(loaded(given), model(given), strict=True):
+            assert (got - wanted).norm() / wanted.norm() < 1e-2
 
 
 class Attention(nn.Module):
