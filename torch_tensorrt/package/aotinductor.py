@@ -27,10 +27,10 @@ from torch.utils import _pytree as pytree
 
 from torch_tensorrt.engines.inductor.cxx import compiler
 from torch_tensorrt.observe.log import logger
-from torch_tensorrt.package.confirming import disagreement, is_confirmed
+from torch_tensorrt.package.confirming import disagreement, is_confirmed, on_gpu
 from torch_tensorrt.package.describing import EXECUTE, METADATA, describe_program, input_specs, to_text
 from torch_tensorrt.package.inlining import inline_engines
-from torch_tensorrt.package.layouts import describe_layouts
+from torch_tensorrt.package.layouts import describe_layouts, with_contiguous_inputs
 from torch_tensorrt.spec.assumptions import Assumptions, has_extreme_size
 from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -96,6 +96,7 @@ def package(
         plain.example_inputs = program.example_inputs
     if plain.example_inputs is None:
         plain.example_inputs = _example_inputs(plain)
+    plain = with_contiguous_inputs(plain) if on_gpu(plain) else plain
     record = describe_program(plain, settings)
     record["needs"], record["layouts"] = _needs(record), describe_layouts(plain)
     told = configs.get("aot_inductor.metadata")

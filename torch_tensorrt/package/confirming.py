@@ -21,11 +21,16 @@ DEVICES = {"cuda"}  # tests add "cpu"
 _SLACK = 10  # times what engines are allowed: inputs are random, and what was found wrong was so by 0.2 to 4
 
 
+def on_gpu(program: ExportedProgram) -> bool:
+    """Whether tensors of the program are on a GPU."""
+    return _device(program).type in DEVICES
+
+
 def is_confirmed(program: ExportedProgram) -> bool:
     """Whether packages of `program` are compared: it is for a GPU, has example inputs, and gives the same when it is run again."""
     targets = [node.target for node in program.graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
     random = any(torch.Tag.nondeterministic_seeded in target.tags for target in targets)
-    return _device(program).type in DEVICES and not random and program.example_inputs is not None
+    return on_gpu(program) and not random and program.example_inputs is not None
 
 
 def disagreement(program: ExportedProgram, path: str) -> float:

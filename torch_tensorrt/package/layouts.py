@@ -10,10 +10,15 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
+from torch.utils import _pytree as pytree
 
+from torch_tensorrt.graphs.editing import add_call
+from torch_tensorrt.package.lifting import lift
 from torch_tensorrt.spec.errors import FileFormatError, UnsupportedError
 from torch_tensorrt.spec.tensor_spec import Json
 from torch_tensorrt.trace.symbols import tensor_inputs
+
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,43 @@ def describe_layouts(program: ExportedProgram) -> list[Json]:
     }
     written |= {name for node in program.graph.nodes for name in _written_by(node)}
     return [{"order": [*_order(node)], "written": node.name in written} for node in tensor_inputs(program)]
+
+
+def with_contiguous_inputs(program: ExportedProgram) -> ExportedProgram:
+    """f(x)  ->  f(permute(clone(permute(x)))), where x was traced in another order of dimensions, with contiguous x.
+
+    For GPUs: AOTInductor's code for convolutions that read a channels-last input directly was wrong there. Inputs that are written to
+    stay as they are. The program itself is not changed.
+    """
+    module = program.module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
+    written = {name for node in module.graph.nodes for name in _written_by(node)}
+    changed = [
+        node for node in module.graph.find_nodes(op="placeholder") if node.name not in written and _settle(module, node)
+    ]
+    if not changed:
+        return program
+    made = lift(module, program.range_constraints)
+    if program.example_inputs is not None:
+        made.example_inputs = pytree.tree_map_only(Tensor, Tensor.contiguous, program.example_inputs)
+    return made
+
+
+def _settle(module: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether the input `node` was made contiguous, and copied to its former order for those that read it."""
+    value = node.meta.get("val")
+    if not isinstance(value, Tensor) or (order := _order(node)) == sorted(order):
+        return False
+    users, after = list(node.users), module.graph.find_nodes(op="placeholder")[-1].next
+    node.meta["val"] = value.contiguous()
+    back = sorted(range(len(order)), key=order.__getitem__)
+    with module.graph.inserting_before(after):
+        there = add_call(module, aten.permute.default, (node, order))
+        copy = add_call(module, aten.clone.default, (there,), {"memory_format": torch.contiguous_format})
+        result = add_call(module, aten.permute.default, (copy, back))
+    for user in users:
+        user.replace_input_with(node, result)
+    return True
 
 
 def _written_by(node: fx.Node) -> Iterator[str]:
