@@ -59,6 +59,18 @@ def test_a_saved_package_is_right_whatever_the_memory_format(engine: str, tmp_pa
             assert (got - wanted).norm() / wanted.norm() < 1e-2
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+def test_a_convolution_that_reads_a_channels_last_input_directly_is_right(kernel: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(64, 64, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(64), nn.SiLU()
+    model = nn.Sequential(*layers).eval().cuda().to(dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+    x = torch.randn(1, 64, 56, 56, device="cuda", dtype=dtype).to(memory_format=torch.channels_last)
+    compiled = torch_tensorrt.compile(model, arg_inputs=[x], engine="inductor", min_block_size=1)
+    for given in (x, x.contiguous()):
+        assert (compiled(given) - model(given)).norm() / model(given).norm() < 1e-2
+
+
 class Attention(nn.Module):
     """Three linear layers of one input, and two with activations."""
 
