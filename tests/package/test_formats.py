@@ -21,8 +21,9 @@ import torch_tensorrt
 from torch_tensorrt import Input
 from torch_tensorrt.engines.inductor import cxx
 from torch_tensorrt.package import aotinductor, confirming
-from torch_tensorrt.package.layouts import read_layouts
-from torch_tensorrt.spec.tensor_spec import Json
+from torch_tensorrt.package.describing import input_specs
+from torch_tensorrt.package.layouts import describe_layouts, read_layouts
+from torch_tensorrt.spec.tensor_spec import Json, specs_to_json
 
 RANGE = Input(min_shape=(1, 8), opt_shape=(4, 8), max_shape=(16, 8))
 METADATA = "torch_tensorrt.json"
@@ -394,21 +395,70 @@ def test_a_package_for_a_gpu_takes_contiguous_inputs(monkeypatch: pytest.MonkeyP
 
 
 class Written(nn.Module):
-    """Writes to a part of its input."""
+    """Writes to its inputs in many ways, and reads one only."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, z: Tensor, only: Tensor) -> Tensor:
         x[1:].view(-1).add_(1)
-        return x * 2
+        with torch.no_grad():
+            part, _ = y.chunk(2, 1)
+            part.mul_(3)
+        torch.mul(only, 2, out=z)
+        torch._foreach_add_([x, y], 1.0)
+        return x * 2 + y + z
 
 
-def test_a_package_writes_to_the_callers_tensor_however_it_lies_in_memory() -> None:
-    loaded = torch_tensorrt.load(
-        saved(torch.export.export(Written(), (torch.ones(3, 4),)), output_format="aot_inductor")
-    )
-    for x in (torch.zeros(3, 4), torch.zeros(4, 3).t(), torch.zeros(3, 8)[:, ::2]):
-        result = loaded(x)
-        assert x.sum() == 8
-        assert torch.equal(result, x * 2)
+def test_a_package_writes_to_the_callers_tensors_however_they_lie_in_memory() -> None:
+    program = torch.export.export(Written(), tuple(torch.ones(3, 4) for _ in range(4)))
+    loaded = torch_tensorrt.load(saved(program, output_format="aot_inductor"))
+    assert [layout["written"] for layout in loaded.record["layouts"]] == [True, True, True, False]
+    ways: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x,
+        lambda x: x.t().contiguous().t(),
+        lambda x: x.repeat(1, 2)[:, :4],
+    ]
+    for lay in ways:
+        given = [torch.randn(3, 4) for _ in range(4)]
+        mine, theirs = [x.clone() for x in given], [lay(x.clone()) for x in given]
+        torch.testing.assert_close(loaded(*theirs), Written()(*mine))
+        torch.testing.assert_close(theirs, mine)
+    with pytest.raises(torch_tensorrt.InputError, match="whose elements share memory"):
+        loaded(torch.ones(1, 4).expand(3, 4), *given[1:])
+
+
+class Stateful(nn.Module):
+    """Remembers in two ways, and writes to its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kept", torch.zeros(4))
+        self.register_buffer("lost", torch.zeros(4), persistent=False)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        self.kept.add_(x[0])
+        self.lost.add_(x[0])
+        x.add_(1)
+        return x + self.kept + self.lost, x.argmax(1)
+
+
+def test_comparing_a_package_leaves_the_model_and_its_inputs_as_they_were(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(confirming, "DEVICES", {"cuda", "cpu"})
+    model, x = Stateful(), torch.randn(3, 4)
+    before = x.clone()
+    program = torch.export.export(model, (x,))
+    loaded = torch_tensorrt.load(saved(program, output_format="aot_inductor"))
+    assert "compared with the model" not in caplog.text
+    assert "was wrong" not in caplog.text
+    assert torch.equal(x, before)
+    assert not model.kept.any()
+    assert not model.lost.any()
+    torch.testing.assert_close(loaded(x.clone()), model(x.clone()))
+
+
+def test_inputs_of_no_elements_have_a_layout() -> None:
+    program = torch.export.export(Scaled(), (torch.zeros(2, 0, 3),))
+    assert describe_layouts(program) == [{"order": [0, 1, 2], "written": False}]
 
 
 def test_a_program_whose_inputs_were_traced_with_gaps_does_not_become_a_package() -> None:
@@ -417,10 +467,20 @@ def test_a_program_whose_inputs_were_traced_with_gaps_does_not_become_a_package(
         saved(program, output_format="aot_inductor")
 
 
-@pytest.mark.parametrize("told", [[{"order": [0, 0], "written": False}], [{"order": [1], "written": False}], [3], [{}]])
-def test_a_damaged_layout_is_told(told: Json) -> None:
+ROW: Json = {"order": [0], "written": False}
+DAMAGED: list[Json] = [
+    [{"order": [0, 0], "written": False}], [{"order": [1], "written": False}], [3], [{}], {}, [], [ROW, ROW],
+    [{"order": [1, 0], "written": False}],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("told", DAMAGED, ids=str)
+def test_damaged_layouts_are_told(told: Json) -> None:
+    program = torch.export.export(Scaled(), (torch.zeros(2),))
+    inputs: Json = specs_to_json(input_specs(program))
+    assert read_layouts({"inputs": inputs, "layouts": [ROW]}, "net")[0].order == (0,)
     with pytest.raises(torch_tensorrt.FileFormatError, match="net: its record has"):
-        read_layouts(told, "net")
+        read_layouts({"inputs": inputs, "layouts": told}, "net")
 
 
 def test_a_package_with_wrong_results_is_made_again_or_refused(

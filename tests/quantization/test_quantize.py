@@ -131,11 +131,34 @@ def test_products_with_weights_are_linear_layers(method: str) -> None:
     assert relative(got, plain) < 0.1
 
 
+def test_products_with_weights_that_change_or_are_whole_numbers_stay() -> None:
+    class Changing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("w", torch.randn(4, 4))
+            self.register_buffer("table", torch.arange(16).view(4, 4))
+            self.last = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.mm(x, self.w) + torch.mm(x.long(), self.table)
+            self.w.add_(1)
+            return self.last(y)
+
+    model, x = Changing().eval(), torch.randn(4, 4)
+    run = torch_tensorrt.quantize(model, inputs=[x], weight_only=True).module()
+    with torch.no_grad():
+        for _ in range(3):
+            assert relative(run(x), model(x)) < 0.03
+
+
 def test_products_with_weights_are_compressed_too() -> None:
     torch.manual_seed(0)
     model, x = Products().eval(), torch.randn(32, 16)
     program = torch_tensorrt.quantize(model, inputs=[x], weight_only=True)
     assert sum(value.dtype is torch.int8 for value in program.state_dict.values()) == 3
+    assert not any(
+        value.dim() == 2 for value in program.state_dict.values() if value.dtype is torch.float32
+    )  # nor kept twice
     assert 0 < relative(program.module()(x), model(x)) < 0.03
 
 

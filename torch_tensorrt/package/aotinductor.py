@@ -140,7 +140,7 @@ def _confirm(program: ExportedProgram, path: str, options: Mapping[str, object])
         error = disagreement(program, path)
     if error:
         raise BuildError(
-            f"AOTInductor compiled the graph wrongly: results for random inputs are off by {error:.2g} of their size. Save as "
+            f"AOTInductor compiled the graph wrongly: its results are off by {error:.2g} of their size. Save as "
             "'exported_program', which isn't compiled, or compile all of the model into engines."
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +14,8 @@ from torch.utils import _pytree as pytree
 
 from torch_tensorrt.graphs.editing import add_call
 from torch_tensorrt.package.lifting import lift
-from torch_tensorrt.spec.errors import FileFormatError, UnsupportedError
-from torch_tensorrt.spec.tensor_spec import Json
+from torch_tensorrt.spec.errors import BuildError, FileFormatError, InputError, UnsupportedError
+from torch_tensorrt.spec.tensor_spec import Json, specs_from_json
 from torch_tensorrt.trace.symbols import tensor_inputs
 
 aten = torch.ops.aten
@@ -32,10 +32,20 @@ class Layout:
     written: bool
 
     def dense(self, tensor: Tensor) -> Tensor:
-        """The tensor, or a copy of it, with the dimensions dense in this order."""
+        """The tensor, or a copy of it, with the dimensions dense in this order.
+
+        Raises InputError for an input that is written to and whose elements share memory.
+        """
         there = tensor.permute(self.order)
         if there.is_contiguous():
             return tensor
+        if self.written and any(
+            stride == 0 and size > 1 for size, stride in zip(tensor.shape, tensor.stride(), strict=True)
+        ):
+            raise InputError(
+                f"The packaged model writes to an input of shape {tuple(tensor.shape)} whose elements share memory (strides "
+                f"{tensor.stride()}); pass a copy: x.clone(memory_format=torch.contiguous_format)."
+            )
         back = sorted(range(len(self.order)), key=self.order.__getitem__)
         return there.contiguous().permute(back)
 
@@ -43,28 +53,50 @@ class Layout:
 def describe_layouts(program: ExportedProgram) -> list[Json]:
     """The layouts of the tensors that the program takes, for its record.
 
-    Raises UnsupportedError for an input that was traced with gaps or overlaps in its memory.
+    Raises UnsupportedError for an input that was traced with gaps or overlaps in its memory, BuildError with PyTorch's own words.
     """
-    written = {
-        str(spec.target) for spec in program.graph_signature.output_specs if spec.kind == OutputKind.USER_INPUT_MUTATION
-    }
-    written |= {name for node in program.graph.nodes for name in _written_by(node)}
+    written = _written(program)
     return [{"order": [*_order(node)], "written": node.name in written} for node in tensor_inputs(program)]
+
+
+def writes(program: ExportedProgram) -> bool:
+    """Whether anything in the program's graphs is written to in place, or handed back to a buffer or an input."""
+    kept = {OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION}
+    specs = program.graph_signature.output_specs
+    return any(spec.kind in kept for spec in specs) or any(target._schema.is_mutable for target in operators(program))
+
+
+def operators(program: ExportedProgram) -> Iterator[OpOverload]:
+    """Of the graph and of those inside it: branches, loops, and what `torch.no_grad()` encloses."""
+    for module in program.graph_module.modules():
+        if isinstance(module, fx.GraphModule):
+            yield from (node.target for node in module.graph.nodes if isinstance(node.target, OpOverload))
+
+
+def _written(program: ExportedProgram) -> set[str]:
+    """The inputs that the code writes to."""
+    if not writes(program):
+        return set()
+    try:
+        plain = program.run_decompositions({})  # what is written in place becomes a result that is handed back
+    except Exception as error:  # PyTorch raises many classes
+        raise BuildError(f"PyTorch can't tell what the program writes to: {type(error).__name__}: {error}") from error
+    specs = plain.graph_signature.output_specs
+    return {str(spec.target) for spec in specs if spec.kind == OutputKind.USER_INPUT_MUTATION}
 
 
 def with_contiguous_inputs(program: ExportedProgram) -> ExportedProgram:
     """f(x)  ->  f(permute(clone(permute(x)))), where x was traced in another order of dimensions, with contiguous x.
 
-    For GPUs: AOTInductor's code for convolutions that read a channels-last input directly was wrong there. Inputs that are written to
-    stay as they are. The program itself is not changed.
+    For GPUs: AOTInductor's code for convolutions that read a channels-last input directly was wrong there. Programs that write in
+    place stay as they are. The program itself is not changed.
     """
+    if writes(program):
+        return program
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
-    written = {name for node in module.graph.nodes for name in _written_by(node)}
-    changed = [
-        node for node in module.graph.find_nodes(op="placeholder") if node.name not in written and _settle(module, node)
-    ]
-    if not changed:
+    settled = [_settle(module, node) for node in module.graph.find_nodes(op="placeholder")]
+    if not any(settled):
         return program
     made = lift(module, program.range_constraints)
     if program.example_inputs is not None:
@@ -89,23 +121,6 @@ def _settle(module: fx.GraphModule, node: fx.Node) -> bool:
     return True
 
 
-def _written_by(node: fx.Node) -> Iterator[str]:
-    """The names of the nodes whose memory this one writes to."""
-    if isinstance(node.target, OpOverload) and node.target._schema.is_mutable:
-        for given, described in zip(node.args, node.target._schema.arguments, strict=False):
-            if described.is_write and isinstance(given, fx.Node):
-                yield _owner(given).name
-
-
-def _owner(node: fx.Node) -> fx.Node:
-    """What `node` is a view of, or itself."""
-    while isinstance(node.target, OpOverload) and isinstance(node.args[0], fx.Node):
-        if node.target._schema.arguments[0].alias_info is None:
-            break
-        node = node.args[0]
-    return node
-
-
 def _order(node: fx.Node) -> list[int]:
     value = node.meta["val"]
     sizes, strides = [_hint(size) for size in value.shape], [_hint(stride) for stride in value.stride()]
@@ -127,13 +142,20 @@ def _is_dense(sizes: Sequence[int], strides: Sequence[int]) -> bool:
     for size, stride in zip(reversed(sizes), reversed(strides), strict=True):
         if size != 1 and stride != expected:
             return False
-        expected *= size
+        expected *= max(size, 1)
     return True
 
 
-def read_layouts(told: Json, name: str) -> tuple[Layout, ...]:
-    """The layouts in a record; none where it tells none. Raises FileFormatError for what `describe_layouts` doesn't write."""
-    return tuple(_read(each, name) for each in told) if isinstance(told, list) else ()
+def read_layouts(record: Mapping[str, Json], name: str) -> tuple[Layout, ...]:
+    """The layouts in a package's record; none where it tells none. Raises FileFormatError for what `describe_layouts` doesn't write."""
+    if "layouts" not in record:
+        return ()
+    told, inputs = record["layouts"], record.get("inputs")
+    layouts = tuple(_read(each, name) for each in told) if isinstance(told, list) else None
+    ranks = [len(spec.shape) for spec in specs_from_json(inputs)]
+    if layouts is None or [len(layout.order) for layout in layouts] != ranks:
+        raise FileFormatError(f"{name}: its record has layouts that don't fit its inputs.")
+    return layouts
 
 
 def _read(told: Json, name: str) -> Layout:

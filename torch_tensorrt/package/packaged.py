@@ -109,7 +109,7 @@ def load_package(path: str, name: str, record: Mapping[str, Json], options: Mapp
     """
     model = str(options.get("model_name", "model"))
     loader = torch._C._aoti.AOTIModelPackageLoader
-    layouts = read_layouts(record.get("layouts"), name)
+    layouts = read_layouts(record, name)
     try:
         _check_machine(loader.load_metadata_from_package(path, model), name)  # type: ignore[attr-defined]
         loaded = loader(

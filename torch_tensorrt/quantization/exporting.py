@@ -27,6 +27,21 @@ def module_of(program: ExportedProgram) -> fx.GraphModule:
     return module
 
 
+def drop_unread(module: nn.Module) -> None:
+    """Leaves out the weights that nothing reads any more: exporting would keep them, beside what replaced them."""
+    if not isinstance(module, fx.GraphModule) or any(isinstance(part, fx.GraphModule) for part in module.children()):
+        return
+    read = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
+    called = tuple(f"{node.target}." for node in module.graph.find_nodes(op="call_module"))
+    for name in [
+        *dict(module.named_parameters(remove_duplicate=False)),
+        *dict(module.named_buffers(remove_duplicate=False)),
+    ]:
+        if name not in read and not name.startswith(called):
+            owner, _, attribute = name.rpartition(".")
+            delattr(module.get_submodule(owner), attribute)
+
+
 def restore_buffers(made: nn.Module, program: ExportedProgram) -> None:
     """What the program's buffers hold, in those of the same name: runs to find ranges are not part of what a model remembers."""
     with torch.no_grad():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from torch_tensorrt.graphs.editing import add_constant, tensor_of
+from torch_tensorrt.graphs.editing import add_constant, tensor_of, written_attributes
 
 aten = torch.ops.aten
 
@@ -13,9 +13,10 @@ aten = torch.ops.aten
 def name_linears(module: fx.GraphModule) -> None:
     """addmm(b, x, w) -> linear(x, w.t(), b), and mm(x, w) -> linear(x, w.t()), in place, for weights of the model's own."""
     turned: dict[str, fx.Node] = {}
+    written = written_attributes(module)
     for node in list(module.graph.nodes):
         parts = _parts(module, node)
-        if parts is None:
+        if parts is None or str(parts[1].target) in written:
             continue
         x, weight, bias = parts
         target = str(weight.target)
@@ -40,10 +41,13 @@ def _parts(module: fx.GraphModule, node: fx.Node) -> tuple[fx.Node, fx.Node, fx.
     if node.op != "call_function" or node.kwargs or node.target not in {aten.addmm.default, aten.mm.default}:
         return None
     *added, x, weight = node.args
-    if not isinstance(x, fx.Node) or not isinstance(weight, fx.Node) or tensor_of(module, weight) is None:
+    if not isinstance(x, fx.Node) or not isinstance(weight, fx.Node):
+        return None
+    held = tensor_of(module, weight)
+    if held is None or not held.dtype.is_floating_point:
         return None
     if not added:
         return x, weight, None
     bias = added[0]
-    held = tensor_of(module, bias) if isinstance(bias, fx.Node) else None
-    return (x, weight, bias) if isinstance(bias, fx.Node) and held is not None and held.dim() == 1 else None
+    row = tensor_of(module, bias) if isinstance(bias, fx.Node) else None
+    return (x, weight, bias) if isinstance(bias, fx.Node) and row is not None and row.shape == held.shape[1:] else None

@@ -6,7 +6,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from torch_tensorrt.observe.quiet import quiet_torch
-from torch_tensorrt.quantization.exporting import export_again, module_of, restore_buffers
+from torch_tensorrt.quantization.exporting import drop_unread, export_again, module_of, restore_buffers
 from torch_tensorrt.quantization.products import name_linears
 from torch_tensorrt.quantization.samples import Sample, read_samples, run_on
 from torch_tensorrt.quantization.tools import METHODS, installed
@@ -63,10 +63,12 @@ def quantize(
         if weight_only:
             bits = _BITS[precision]
             compress_weights(module, bits=bits, group_size=group_size or (_GROUP if bits == 4 else None))
+            drop_unread(module)
             return export_again(module, program)
         run_on(module, samples[:1], "The model")
         made = METHODS[chosen](module, samples, symmetric=symmetric)
         restore_buffers(made, program)
+        drop_unread(made)
         return export_again(made, program)
 
 
