@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
+from torch._export.verifier import SpecViolationError
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
@@ -63,7 +64,11 @@ def writes(program: ExportedProgram) -> bool:
     """Whether anything in the program's graphs is written to in place, or handed back to a buffer or an input."""
     kept = {OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION}
     specs = program.graph_signature.output_specs
-    return any(spec.kind in kept for spec in specs) or any(target._schema.is_mutable for target in operators(program))
+    return any(spec.kind in kept for spec in specs) or _in_place(program)
+
+
+def _in_place(program: ExportedProgram) -> bool:
+    return any(target._schema.is_mutable for target in operators(program))
 
 
 def operators(program: ExportedProgram) -> Iterator[OpOverload]:
@@ -74,11 +79,12 @@ def operators(program: ExportedProgram) -> Iterator[OpOverload]:
 
 
 def _written(program: ExportedProgram) -> set[str]:
-    """The inputs that the code writes to."""
-    if not writes(program):
-        return set()
+    """The inputs that the code writes to; all of them where PyTorch can't tell (it knows the programs that it exported itself)."""
     try:
-        plain = program.run_decompositions({})  # what is written in place becomes a result that is handed back
+        # What is written in place becomes a result that is handed back.
+        plain = program.run_decompositions({}) if _in_place(program) else program
+    except SpecViolationError:
+        return {node.name for node in tensor_inputs(program)}
     except Exception as error:  # PyTorch raises many classes
         raise BuildError(f"PyTorch can't tell what the program writes to: {type(error).__name__}: {error}") from error
     specs = plain.graph_signature.output_specs
