@@ -12,6 +12,7 @@ from torch.export import Dim
 from torch.nn import functional
 from torch.utils._pytree import tree_leaves
 
+import torch_tensorrt
 from torch_tensorrt import engines
 from torch_tensorrt.archives.reading import read_program
 from torch_tensorrt.engines.inductor.passes import PASSES, float8_sizes, gate
@@ -129,6 +130,39 @@ def test_a_precision_that_no_pass_casts_to_is_told_of() -> None:
 def in_float8(model: nn.Module, x: Tensor, **options: object) -> fx.GraphModule:
     precisions = {FLOAT8} | ({x.dtype} if x.dtype is not torch.float32 else set())
     return lowered(model, x, "quantize_linears", enabled_precisions=precisions, **options)
+
+
+@pytest.mark.parametrize("enabled", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_scales_that_were_found_with_data_are_constants(dtype: torch.dtype, enabled: bool) -> None:
+    model, data = Encoder().to(dtype).eval(), [torch.randn(32, 16, 64, dtype=dtype) for _ in range(3)]
+    program = torch_tensorrt.quantize(model, data, precision="float8")
+    precisions = {"enabled_precisions": {FLOAT8, dtype}} if enabled else {}
+    settings = CompilationSettings.from_options(disabled_passes=ALL - {"quantize_linears"}, **precisions)
+    with torch.no_grad():
+        graph_module = lower(program, BACKEND, settings)
+    products = calls(graph_module, scaled_mm)
+    assert len(products) == 8
+    assert not calls(graph_module, aten.amax.default)  # nothing is looked for at run time
+    assert all(isinstance(node.args[2], fx.Node) and node.args[2].op == "get_attr" for node in products)
+    assert "quantized_decomposed" not in str(graph_module.graph)
+    assert 1e-3 < error_of(graph_module, model, data[0]) < 0.1
+    far = data[0] * 100  # of which most is cut off, and no infinity comes
+    (result,) = tree_leaves(OnTheCpu(graph_module).run(far))
+    assert result.isfinite().all()
+
+
+def test_scales_that_were_found_with_data_stay_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "DEVICES", {"cuda"})
+    model, x = Encoder(layers=1).eval(), torch.randn(32, 16, 64)
+    program = torch_tensorrt.quantize(model, [x], precision="float8")
+    with torch.no_grad():
+        graph_module = lower(program, BACKEND, CompilationSettings())
+    assert not calls(graph_module, scaled_mm)
+    assert str(graph_module.graph).count("quantized_decomposed.dequantize_per_tensor") == 4
+    with torch.no_grad():
+        (given,), wanted = tree_leaves(graph_module(x)), program.module()(x)
+    assert (given - wanted).norm() / wanted.norm() < 5e-3  # a value between two steps may become either
 
 
 @pytest.mark.parametrize("tensorwise", [False, True])

@@ -71,6 +71,17 @@ def test_a_convolution_that_reads_a_channels_last_input_directly_is_right(kernel
         assert (compiled(given) - model(given)).norm() / model(given).norm() < 1e-2
 
 
+def test_scales_that_were_found_with_data_multiply_float8() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(1024, 4096), nn.GELU(), nn.Linear(4096, 1024)).eval().cuda().half()
+    data = [torch.randn(1024, 1024, device="cuda").half() for _ in range(2)]
+    program = torch_tensorrt.quantize(model, data, precision="float8")
+    compiled = torch_tensorrt.compile(program, engine="inductor", min_block_size=1)
+    assert "scaled_mm" in str(torch_tensorrt.runtime.get_layer_info(compiled))
+    with torch.no_grad():
+        assert 1e-3 < (compiled(data[0]) - model(data[0])).norm() / model(data[0]).norm() < 0.1
+
+
 class Attention(nn.Module):
     """Three linear layers of one input, and two with activations."""
 

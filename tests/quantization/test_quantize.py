@@ -131,6 +131,34 @@ def test_products_with_weights_are_linear_layers(method: str) -> None:
     assert relative(got, plain) < 0.1
 
 
+class Wide(nn.Module):
+    """Two linear layers that read one input, one that reads what they give, and one whose weights are computed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.last = nn.Linear(16, 32), nn.Linear(16, 32, bias=False), nn.Linear(32, 8)
+        self.rows = nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.last(torch.relu(self.one(x)) * self.two(x))
+        return nn.functional.linear(y, self.rows.softmax(-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_scales_for_float8_are_those_of_the_largest_values(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model, data = Wide().eval().to(dtype), [torch.randn(32, 16, dtype=dtype) for _ in range(4)]
+    program = torch_tensorrt.quantize(model, data, precision="float8")
+    rounded = [node for node in program.graph.nodes if "quantized_decomposed.quantize_per_tensor" in str(node.target)]
+    assert len(rounded) == 2  # for three layers
+    largest = max(float(x.abs().max()) for x in data)
+    assert rounded[0].args[1:] == (pytest.approx(largest * 1.05 / 448), 0, -448, 448, torch.float8_e4m3fn)
+    wanted = model(data[0])
+    assert 1e-3 < relative(program.module()(data[0]).float(), wanted.float()) < 0.1
+    compiled = torch_tensorrt.compile(program, engine="eager", min_block_size=1)
+    assert relative(compiled(data[0]).float(), program.module()(data[0]).float()) < 5e-3
+
+
 def test_products_with_weights_that_change_or_are_whole_numbers_stay() -> None:
     class Changing(nn.Module):
         def __init__(self) -> None:
@@ -349,6 +377,10 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ),
     ({"precision": "int2"}, "precision='int2'"),
     ({"precision": "int4"}, "weight_only=True too"),
+    ({"precision": "float8", "weight_only": True}, "precision='float8' is for values"),
+    ({"precision": "float8", "method": "nncf"}, "needs no tool"),
+    ({"precision": "float8", "symmetric": True}, "needs no tool"),
+    ({"precision": "float8", "calibration_data": []}, "calibration_data is empty"),
     ({"method": "magic"}, "method='magic'"),
     ({"group_size": 32}, "group_size=32 is for weight_only=True"),
     ({"weight_only": True, "group_size": 7}, "group_size=7"),
@@ -423,6 +455,11 @@ def test_a_missing_tool_is_named_with_the_way_to_get_it(model: Net, monkeypatch:
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(EngineNotRunnable, match="pip install nncf"):
         torch_tensorrt.quantize(model, [images()], method="nncf")
+
+
+def test_float8_needs_a_linear_layer() -> None:
+    with pytest.raises(UnsupportedError, match="this model has none"):
+        torch_tensorrt.quantize(nn.Conv2d(3, 4, 3).eval(), [images()], precision="float8")
 
 
 def test_weights_alone_need_a_linear_layer() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import nn
 from torch.export import ExportedProgram
 
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.quantization.exporting import drop_unread, export_again, module_of, restore_buffers
+from torch_tensorrt.quantization.float8 import calibrate_float8
 from torch_tensorrt.quantization.products import name_linears
 from torch_tensorrt.quantization.samples import Sample, read_samples, run_on
 from torch_tensorrt.quantization.tools import METHODS, installed
@@ -15,6 +18,7 @@ from torch_tensorrt.spec.errors import EngineNotRunnable, InputError
 from torch_tensorrt.trace.tracer import trace
 
 _BITS = {"int8": 8, "int4": 4}
+_FLOAT8 = "float8"
 _GROUP = 128  # columns that share a scale in four bits, where nothing is said
 
 
@@ -38,7 +42,8 @@ def quantize(
         calibration_data: an iterable of samples, each what the model is called with: a tensor, a tuple of positional arguments, or a
             dict of keyword arguments. All are run.
         inputs: as for `compile`; an Input with a range keeps that size varying. Default: the sizes of the first sample.
-        precision: "int8", or "int4" with weight_only=True.
+        precision: "int8", "int4" with weight_only=True, or "float8": scales for the values that linear layers read, for GPUs; that
+            needs no tool.
         method: "torchao", "nncf", or "auto": the first of these that is installed.
         weight_only: weights of linear layers only, each row with a scale of its own; values stay float32.
         group_size: with weight_only, so many columns of a row have a scale of their own. Default: 128 for int4, the row for int8.
@@ -54,7 +59,7 @@ def quantize(
     if weight_only:
         samples = [] if calibration_data is None else read_samples(calibration_data)
     else:
-        chosen = _method(method, symmetric=symmetric)
+        chosen = _method(method, precision, symmetric=symmetric)
         samples = read_samples(() if calibration_data is None else calibration_data)
     program = _program(model, inputs, samples)
     module = module_of(program)
@@ -66,15 +71,19 @@ def quantize(
             drop_unread(module)
             return export_again(module, program)
         run_on(module, samples[:1], "The model")
-        made = METHODS[chosen](module, samples, symmetric=symmetric)
+        made = chosen(module, samples, symmetric=symmetric)
         restore_buffers(made, program)
         drop_unread(made)
         return export_again(made, program)
 
 
 def _check_precision(precision: object, *, weight_only: bool, group_size: int | None) -> None:
-    if precision not in _BITS:
-        raise InputError(f"precision={precision!r}: 'int8' is known, and 'int4' with weight_only=True.")
+    if precision not in {*_BITS, _FLOAT8}:
+        raise InputError(f"precision={precision!r}: 'int8' and 'float8' are known, and 'int4' with weight_only=True.")
+    if precision == _FLOAT8 and weight_only:
+        raise InputError(
+            "precision='float8' is for values, which weight_only=True leaves as they are: 'int8' or 'int4' is needed."
+        )
     if precision == "int4" and not weight_only:
         raise InputError(
             "precision='int4' is for weights only: no engine computes in four bits. Give weight_only=True too."
@@ -87,7 +96,11 @@ def _check_precision(precision: object, *, weight_only: bool, group_size: int | 
         )
 
 
-def _method(method: object, *, symmetric: bool) -> str:
+def _method(method: object, precision: str, *, symmetric: bool) -> Callable[..., nn.Module]:
+    if precision == _FLOAT8:
+        if method != "auto" or symmetric:
+            raise InputError("precision='float8' needs no tool, and is around 0: leave `method` and `symmetric` out.")
+        return calibrate_float8
     if method == "auto":
         fitting = ("torchao",) if symmetric else tuple(METHODS)
         found = next((name for name in fitting if installed(name)), None)
@@ -96,10 +109,10 @@ def _method(method: object, *, symmetric: bool) -> str:
                 f"Finding scales needs {' or '.join(fitting)}, and none is installed here. Install with: pip install {fitting[0]}. "
                 "weight_only=True needs neither."
             )
-        return found
+        return METHODS[found]
     if method not in METHODS:
         raise InputError(f"method={method!r}: known are 'auto', {', '.join(map(repr, METHODS))}.")
-    return str(method)
+    return METHODS[str(method)]
 
 
 def _program(model: nn.Module | ExportedProgram, inputs: object, samples: list[Sample]) -> ExportedProgram:

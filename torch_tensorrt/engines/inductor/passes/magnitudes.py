@@ -53,12 +53,12 @@ class Bound:
 
 
 class Magnitudes:
-    """Bounds of the nodes of one graph."""
+    """Bounds of the nodes of one graph. `given`: those that are known otherwise."""
 
-    def __init__(self, graph_module: fx.GraphModule) -> None:
+    def __init__(self, graph_module: fx.GraphModule, given: Mapping[fx.Node, float] | None = None) -> None:
         self._module = graph_module
         self._written = written_attributes(graph_module)
-        self._known: dict[fx.Node, Bound | None] = {}
+        self._known: dict[fx.Node, Bound | None] = {node: Bound(most) for node, most in (given or {}).items()}
 
     def of(self, node: object, depth: int = 24) -> Bound | None:
         """What bounds `node`'s values; None where nothing is known to."""

@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from torch_tensorrt.contracts.passes import lowering_pass
 from torch_tensorrt.engines.inductor.knobs import read_knobs
+from torch_tensorrt.engines.inductor.passes.calibrated import take_calibrated
 from torch_tensorrt.engines.inductor.passes.float8_sizes import is_worthwhile
 from torch_tensorrt.engines.inductor.passes.gate import HALF
 from torch_tensorrt.engines.inductor.passes.linears import Linear, identity, linear_of
@@ -41,22 +42,27 @@ def quantize_linears(graph_module: fx.GraphModule, settings: CompilationSettings
     Where the weights prove how large x can get (after a normalisation, say), one scale for all of x is a constant, and there is
     one for all of w. Elsewhere the largest value of each row of x is looked for at run time, and each column of w has a scale, or,
     with the engine option `float8_tensorwise`, there is one for all of x and one for all of w. Layers with constant weights take
-    part where that is faster (`float8_sizes`).
+    part where that is faster (`float8_sizes`). A program with scales from data (`torch_tensorrt.quantize(precision="float8")`) needs
+    no other permission: these are constants too, values beyond them are cut off, and the program's own rounding goes.
     """
-    if FLOAT8 not in settings.enabled_precisions:
+    calibrated = take_calibrated(graph_module)
+    enabled = FLOAT8 in settings.enabled_precisions
+    if not enabled and not calibrated:
         return False
     quantizer = _Quantizer(graph_module, rowwise=not read_knobs(settings).float8_tensorwise)
     written = written_attributes(graph_module)
     found = [linear_of(graph_module, node, written) for node in graph_module.graph.nodes]
-    magnitudes = Magnitudes(graph_module)
+    magnitudes = Magnitudes(graph_module, calibrated)
     # All bounds before any replacement: they follow from the products before them.
     bounds = [(linear, magnitudes.of(linear.x)) for linear in found if linear is not None]
     changed = [
-        quantizer.replace(linear, bound) for linear, bound in bounds if is_worthwhile(linear, bounded=bound is not None)
+        quantizer.replace(linear, bound)
+        for linear, bound in bounds
+        if (enabled or bound is not None) and is_worthwhile(linear, bounded=bound is not None)
     ]
-    if any(changed):
+    if any(changed) or calibrated:
         graph_module.graph.eliminate_dead_code()
-    return any(changed)
+    return any(changed) or bool(calibrated)
 
 
 class _Quantizer:
