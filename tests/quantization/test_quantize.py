@@ -457,6 +457,14 @@ def test_a_missing_tool_is_named_with_the_way_to_get_it(model: Net, monkeypatch:
         torch_tensorrt.quantize(model, [images()], method="nncf")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_float8_has_no_scale_for_what_is_no_number(value: float) -> None:
+    with pytest.raises(InputError, match=rf"calibration_data\[1\].*a linear layer reads {value}"):
+        torch_tensorrt.quantize(
+            nn.Linear(4, 4).eval(), [torch.ones(2, 4), torch.full((2, 4), value)], precision="float8"
+        )
+
+
 def test_float8_needs_a_linear_layer() -> None:
     with pytest.raises(UnsupportedError, match="this model has none"):
         torch_tensorrt.quantize(nn.Conv2d(3, 4, 3).eval(), [images()], precision="float8")

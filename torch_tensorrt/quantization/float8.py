@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,9 +27,11 @@ class _Watcher(nn.Module):
         self.largest = 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        """x itself."""
-        if x.numel():
-            self.largest = max(self.largest, float(x.detach().abs().amax()))
+        """x itself. Raises ValueError for NaN and infinities, which no scale is for."""
+        largest = float(x.detach().abs().amax()) if x.numel() else 0.0
+        if not math.isfinite(largest):
+            raise ValueError(f"a linear layer reads {largest}, and scales are found from numbers")
+        self.largest = max(self.largest, largest)
         return x
 
 
