@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -161,7 +161,7 @@ def table(record: Mapping[str, object]) -> str:
         *names,
         "best peer / ours",
         "of the roofline",
-        "error (float8)",
+        "error (float8, from data)",
         "build s (max-autotune)",
         "load s",
     ]
@@ -192,14 +192,15 @@ def _cells(row: Mapping[str, object], names: list[str]) -> list[str]:
         *(_number(row.get(name)) + f" {_trouble(failed.get(name))}".rstrip() for name in names),
         _number(row.get("ratio_to_best_peer")),
         _number(row.get("roofline_fraction")),
-        _errors(mine, facts.get("ours float8")),
+        _errors(mine, [facts[name] for name in ("ours float8", "ours float8, from data") if name in facts]),
         f"{_number(mine.get('build'))} ({_number(facts.get('max-autotune', {}).get('build'))})",
         _number(mine.get("load")),
     ]
 
 
-def _errors(ours: Mapping[str, float], float8: Mapping[str, float] | None) -> str:
-    return (f"{ours['error']:.0e}" if ours else "-") + (f" ({float8['error']:.0e})" if float8 else "")
+def _errors(ours: Mapping[str, float], float8: Sequence[Mapping[str, float]]) -> str:
+    others = ", ".join(f"{facts['error']:.0e}" for facts in float8)
+    return (f"{ours['error']:.0e}" if ours else "-") + (f" ({others})" if others else "")
 
 
 def _trouble(why: object) -> str:

@@ -98,7 +98,7 @@ def aotinductor(model: nn.Module, inputs: Inputs) -> Built:
         return Built(lambda: run(*inputs), time.perf_counter() - start, run)
 
 
-def ours(model: nn.Module, inputs: Inputs, **options: object) -> Built:
+def ours(model: nn.Module | torch.export.ExportedProgram, inputs: Inputs, **options: object) -> Built:
     """torch_tensorrt.compile, run in a CUDA graph by torch_tensorrt.runtime.enable_cudagraphs."""
     module = torch_tensorrt.compile(model, arg_inputs=list(inputs), min_block_size=1, **options)
     print(
@@ -113,6 +113,12 @@ def ours(model: nn.Module, inputs: Inputs, **options: object) -> Built:
     for _ in range(3):
         run(*inputs)
     return Built(lambda: run(*inputs), loaded, (context, module))
+
+
+def ours_calibrated(model: nn.Module, inputs: Inputs, data: Sequence[Inputs], **options: object) -> Built:
+    """The same in float8, with scales that torch_tensorrt.quantize finds with `data`."""
+    program = torch_tensorrt.quantize(model, data, precision="float8", inputs=list(inputs))
+    return ours(program, inputs, **options)
 
 
 def _load_seconds(module: torch_tensorrt.CompiledModule, inputs: Inputs) -> float:

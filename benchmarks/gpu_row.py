@@ -209,8 +209,19 @@ class RowRun:
                 enabled_precisions={torch.float16, torch.float8_e4m3fn},
                 **json.loads(self.arguments.options),
             )
+            found[f"ours {FLOAT8}, from data"] = lambda model, inputs: known.ours_calibrated(
+                model, inputs, self._data(), **json.loads(self.arguments.options)
+            )
         found.update(known.SLOW if self.device == "cuda" else {})
         return {name: make for name, make in found.items() if not self.arguments.only or name in self.arguments.only}
+
+    def _data(self) -> list[Inputs]:
+        """Inputs to find scales with: others than those that are timed and compared."""
+        torch.manual_seed(1)
+        drawn = [self.case.sample(self.arguments.tiny) for _ in range(2)]
+        return [
+            tuple(x.to(self.device, self.dtype if x.is_floating_point() else None) for x in inputs) for inputs in drawn
+        ]
 
     def build(self, name: str, make: Make) -> None:
         """Builds a contender and compares its first result. One that fails is shown as failed."""
