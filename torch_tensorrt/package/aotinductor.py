@@ -26,11 +26,12 @@ from torch.export.graph_signature import (
 from torch.utils import _pytree as pytree
 
 from torch_tensorrt.engines.inductor.cxx import compiler
+from torch_tensorrt.graphs.predictions import fresh_predictions
 from torch_tensorrt.observe.log import logger
-from torch_tensorrt.package.confirming import disagreement, is_confirmed, on_gpu
+from torch_tensorrt.package.confirming import disagreement, is_confirmed
 from torch_tensorrt.package.describing import EXECUTE, METADATA, describe_program, input_specs, to_text
 from torch_tensorrt.package.inlining import inline_engines
-from torch_tensorrt.package.layouts import describe_layouts, with_contiguous_inputs
+from torch_tensorrt.package.layouts import describe_layouts
 from torch_tensorrt.spec.assumptions import Assumptions, has_extreme_size
 from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -96,7 +97,6 @@ def package(
         plain.example_inputs = program.example_inputs
     if plain.example_inputs is None:
         plain.example_inputs = _example_inputs(plain)
-    plain = with_contiguous_inputs(plain) if on_gpu(plain) else plain
     record = describe_program(plain, settings)
     record["needs"], record["layouts"] = _needs(record), describe_layouts(plain)
     told = configs.get("aot_inductor.metadata")
@@ -117,7 +117,7 @@ def _compile(program: ExportedProgram, path: str, options: Mapping[str, object])
     folder = os.path.dirname(path)
     own_files = importlib.import_module("torch._inductor.config").patch({"aot_inductor.output_path": folder})
     try:
-        with own_files:
+        with own_files, fresh_predictions(program):
             torch._inductor.aoti_compile_and_package(program, package_path=path, inductor_configs=dict(options))
     except Exception as error:  # AOTInductor raises many classes
         raise BuildError(

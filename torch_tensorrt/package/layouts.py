@@ -11,15 +11,10 @@ from torch._export.verifier import SpecViolationError
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
-from torch.utils import _pytree as pytree
 
-from torch_tensorrt.graphs.editing import add_call
-from torch_tensorrt.package.lifting import lift
 from torch_tensorrt.spec.errors import BuildError, FileFormatError, InputError, UnsupportedError
 from torch_tensorrt.spec.tensor_spec import Json, specs_from_json
 from torch_tensorrt.trace.symbols import tensor_inputs
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -89,42 +84,6 @@ def _written(program: ExportedProgram) -> set[str]:
         raise BuildError(f"PyTorch can't tell what the program writes to: {type(error).__name__}: {error}") from error
     specs = plain.graph_signature.output_specs
     return {str(spec.target) for spec in specs if spec.kind == OutputKind.USER_INPUT_MUTATION}
-
-
-def with_contiguous_inputs(program: ExportedProgram) -> ExportedProgram:
-    """f(x)  ->  f(permute(clone(permute(x)))), where x was traced in another order of dimensions, with contiguous x.
-
-    For GPUs: AOTInductor's code for convolutions that read a channels-last input directly was wrong there. Programs that write in
-    place stay as they are. The program itself is not changed.
-    """
-    if writes(program):
-        return program
-    module = program.module(check_guards=False)
-    assert isinstance(module, fx.GraphModule)
-    settled = [_settle(module, node) for node in module.graph.find_nodes(op="placeholder")]
-    if not any(settled):
-        return program
-    made = lift(module, program.range_constraints)
-    if program.example_inputs is not None:
-        made.example_inputs = pytree.tree_map_only(Tensor, Tensor.contiguous, program.example_inputs)
-    return made
-
-
-def _settle(module: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether the input `node` was made contiguous, and copied to its former order for those that read it."""
-    value = node.meta.get("val")
-    if not isinstance(value, Tensor) or (order := _order(node)) == sorted(order):
-        return False
-    users, after = list(node.users), module.graph.find_nodes(op="placeholder")[-1].next
-    node.meta["val"] = value.contiguous()
-    back = sorted(range(len(order)), key=order.__getitem__)
-    with module.graph.inserting_before(after):
-        there = add_call(module, aten.permute.default, (node, order))
-        copy = add_call(module, aten.clone.default, (there,), {"memory_format": torch.contiguous_format})
-        result = add_call(module, aten.permute.default, (copy, back))
-    for user in users:
-        user.replace_input_with(node, result)
-    return True
 
 
 def _order(node: fx.Node) -> list[int]:

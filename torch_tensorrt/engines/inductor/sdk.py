@@ -27,6 +27,7 @@ from torch.export import ExportedProgram
 
 from torch_tensorrt.engines.inductor.cxx import compiler
 from torch_tensorrt.engines.inductor.fakes import register_fakes
+from torch_tensorrt.graphs.predictions import fresh_predictions
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.assumptions import Assumptions
 from torch_tensorrt.spec.errors import BuildError
@@ -154,6 +155,7 @@ def _compile(program: ExportedProgram, choices: Choices, *, marked: bool) -> byt
     buffer = io.BytesIO()
     with (
         _compiling, quiet_torch(), torch.no_grad(), nullcontext() if choices.tf32 else exact_float32(), _own_folder(),
+        fresh_predictions(program),
     ):  # fmt: skip
         torch._inductor.aoti_compile_and_package(program, package_path=buffer, inductor_configs=options)
     return buffer.getvalue()

@@ -1,0 +1,57 @@
+"""What PyTorch predicts of the memory of a convolution's result, which is wrong after torch.export: it has cuDNN and oneDNN off then.
+
+Without them results are contiguous, with them channels-last where an input or the weight is. PyTorch keeps what was predicted for the
+whole process, so that AOTInductor found the wrong layout there, and its kernels read the right numbers in the wrong order: on a GPU
+(PyTorch 2.11) whatever read a convolution of a channels-last input was off by more than its size, without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.export import ExportedProgram
+
+aten = torch.ops.aten
+
+
+@contextmanager
+def fresh_predictions(program: ExportedProgram) -> Iterator[None]:
+    """Within, PyTorch predicts anew for a program with convolutions, and looks nothing up, whatever is exported meanwhile.
+
+    There view(x) is reshape(x): a view of the layout that was predicted may be none of the one that is.
+    """
+    if not _calls(program, aten.convolution.default):
+        yield
+        return
+    modes, views = _modes(program), _calls(program, aten.view.default)
+    before = [mode.cache_enabled for mode in modes]
+    FakeTensorMode.cache_clear()
+    for mode in modes:
+        mode.cache_enabled = False
+    for view in views:
+        view.target = aten.reshape.default
+    try:
+        yield
+    finally:
+        for view in views:
+            view.target = aten.view.default
+        for mode, enabled in zip(modes, before, strict=True):
+            mode.cache_enabled = enabled
+
+
+def _graphs(program: ExportedProgram) -> list[fx.Graph]:
+    return [module.graph for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
+
+
+def _calls(program: ExportedProgram, target: OpOverload) -> list[fx.Node]:
+    return [node for graph in _graphs(program) for node in graph.find_nodes(op="call_function", target=target)]
+
+
+def _modes(program: ExportedProgram) -> list[FakeTensorMode]:
+    values = (node.meta.get("val") for graph in _graphs(program) for node in graph.nodes)
+    return list({id(mode := value.fake_mode): mode for value in values if isinstance(value, FakeTensor)}.values())
