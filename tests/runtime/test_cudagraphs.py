@@ -18,7 +18,7 @@ import torch_tensorrt
 from torch_tensorrt import InputError, UnsupportedError, runtime
 from torch_tensorrt.observe import log
 from torch_tensorrt.runtime import CudaGraphsMode, op
-from torch_tensorrt.runtime.cudagraphs import calls, mode, whole, worth
+from torch_tensorrt.runtime.cudagraphs import calls, mode, whole
 from torch_tensorrt.runtime.cudagraphs.calls import GraphCalls, Options, UncapturedError
 from torch_tensorrt.runtime.cudagraphs.contents import Contents
 
@@ -135,67 +135,6 @@ def test_the_graphs_of_a_model_share_their_memory(devices: list[FakeDevice]) -> 
     first, second, third = devices[0].pools
     assert first is None
     assert second is third is not None
-
-
-@pytest.fixture
-def seconds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
-    """How long calls take "in a graph" and "without", whatever they copy."""
-    taken = {"graph": 2.0, "plain": 1.0}
-
-    def of(device: FakeDevice, call: Callable[[], object]) -> float:
-        before = steps(device, "replay")
-        call()
-        return taken["graph" if steps(device, "replay") > before else "plain"]
-
-    monkeypatch.setattr(worth, "LARGE", 0)
-    monkeypatch.setattr(worth, "_seconds", of)
-    return taken
-
-
-def test_a_graph_that_copies_more_than_it_saves_is_given_up_with_a_warning(
-    devices: list[FakeDevice], seconds: dict[str, float], caplog: pytest.LogCaptureFixture
-) -> None:
-    graphs = graphs_of(doubled)
-    x = torch.randn(3)
-    with caplog.at_level(logging.WARNING):
-        results = [graphs([x])[0] for _ in range(3)]
-    assert all(torch.equal(result, 2 * x) for result in results)
-    replays = steps(devices[0], "replay")
-    graphs([x + 1])
-    assert steps(devices[0], "replay") == replays, "the same sizes"
-    assert caplog.text.count("it runs without one") == 1
-    assert graphs.prepare([x])[0] is x
-    seconds["plain"] = 1.99  # within what counts as equal
-    graphs([torch.randn(4)])
-    graphs([torch.randn(4)])
-    assert steps(devices[0], "replay") > replays + 4
-    assert steps(devices[0], "capture") == 2
-
-
-@pytest.mark.usefixtures("seconds")
-def test_what_isn_t_copied_or_can_t_be_run_at_will_keeps_its_graph(devices: list[FakeDevice]) -> None:
-    x, state = torch.randn(3), torch.zeros(3)
-
-    def adds(flat: Sequence[Any]) -> Sequence[object]:
-        return [state.add_(1) + flat[0]]
-
-    devices_before = len(devices)
-    for graphs in (graphs_of(doubled, own=False), graphs_of(doubled, random=True), graphs_of(adds, state=[state])):
-        graphs([x])
-        graphs([x])
-    assert [steps(device, "replay") for device in devices[devices_before:]] == [2, 2, 2]
-
-
-@pytest.mark.usefixtures("seconds")
-def test_a_graph_is_captured_when_results_need_no_copies_any_more(devices: list[FakeDevice]) -> None:
-    graphs = graphs_of(doubled)
-    x = torch.randn(3)
-    graphs([x])
-    before = steps(devices[0], "replay")
-    graphs.options.own = False
-    assert torch.equal(graphs([x])[0], 2 * x)
-    assert graphs([x])[0] is graphs([x])[0]
-    assert steps(devices[0], "replay") == before + 3
 
 
 def test_forgotten_graphs_are_captured_again(devices: list[FakeDevice]) -> None:

@@ -58,15 +58,6 @@ class Inputs:
             else:
                 torch._foreach_copy_([pair[0] for pair in moved], [pair[1] for pair in moved])
 
-    def bytes_copied(self, flat: Sequence[object]) -> int:
-        """What `fill` copies of a call's inputs."""
-        given = [
-            (x, fixed)
-            for x, fixed in zip(flat, self.fixed, strict=True)
-            if isinstance(x, Tensor) and isinstance(fixed, Tensor)
-        ]
-        return sum(x.nbytes for x, fixed in given if x.data_ptr() != fixed.data_ptr())
-
     def versions(self) -> list[int]:
         """A number per tensor that grows when it is written."""
         return [tensor._version for tensor in self._tensors]
@@ -143,10 +134,6 @@ class Results:
         if self._plain:
             return [*copies]
         return [self._give(rule, flat, copies) for rule in self._rules]
-
-    def bytes_copied(self) -> int:
-        """What `give` copies, for results of the caller's own."""
-        return sum(tensor.nbytes for tensor in self.written)
 
     @staticmethod
     def _give(rule: object, flat: Sequence[object], copies: Sequence[Tensor]) -> object:

@@ -18,7 +18,6 @@ from torch_tensorrt.runtime.cudagraphs import mode
 from torch_tensorrt.runtime.cudagraphs.buffers import Inputs, Key, Results, key_of
 from torch_tensorrt.runtime.cudagraphs.contents import Contents
 from torch_tensorrt.runtime.cudagraphs.cuda import CudaDevice, Device, Graph, is_capturing
-from torch_tensorrt.runtime.cudagraphs.worth import is_slower
 from torch_tensorrt.spec.errors import UnsupportedError
 
 Run = Callable[[Sequence[Any]], Sequence[object]]
@@ -57,13 +56,6 @@ class _Captured:
     results: Results
 
 
-@dataclass
-class _Plain:
-    """No graph: calls like this one are faster without."""
-
-    device: Device
-
-
 class GraphCalls:
     """Flat inputs in, flat results out, as `run` gives them. Safe to call from several threads and on any stream.
 
@@ -75,7 +67,7 @@ class GraphCalls:
         self.options = options
         self._name, self._run = name, run
         self._devices: dict[int, Device] = {}
-        self._captured: OrderedDict[Key, _Captured | _Plain] = OrderedDict()
+        self._captured: OrderedDict[Key, _Captured] = OrderedDict()
         self._lock = threading.RLock()
         self._why = ""
 
@@ -92,9 +84,8 @@ class GraphCalls:
         """Replays the graph for inputs like these; captures it when there is none.
 
         Results are fresh tensors; with `options.own` False those that the next call writes over. A result that is an input, or
-        shows one, is the caller's tensor, or a view of it. While the caller captures a graph, `run` becomes part of that. Where
-        a graph would copy so much that it is slower, `run` runs without. Raises UncapturedError, naming the operation, for what can't
-        be captured.
+        shows one, is the caller's tensor, or a view of it. While the caller captures a graph, `run` becomes part of that. Raises
+        UncapturedError, naming the operation, for what can't be captured.
         """
         if is_capturing():
             return self._run(flat)
@@ -104,14 +95,12 @@ class GraphCalls:
         key = key_of(flat)
         with self._lock:
             captured = self._captured.get(key) or self._captured.get(key := self._full_key(key, flat))
-            if captured is None or (isinstance(captured, _Plain) and not self.options.own):
+            if captured is None:
                 if self.contents.refusal:
                     raise UncapturedError(self.refusal)
                 captured = self._capture(key, flat, self._device(flat))
             self._captured.move_to_end(key)
-            if isinstance(captured, _Captured):
-                return self._replay(captured, flat)
-        return self._run(flat)
+            return self._replay(captured, flat)
 
     def or_run(self, flat: Sequence[object]) -> Sequence[object]:
         """The same, except that what can't be captured runs without a graph: a warning says so once, with the reason."""
@@ -134,7 +123,7 @@ class GraphCalls:
             if self.contents.refusal:
                 raise UncapturedError(self.refusal)
             captured = self._captured.get(key) or self._capture(key, flat, self._device(flat))
-            return [*(captured.inputs.fixed if isinstance(captured, _Captured) else flat)]
+            return [*captured.inputs.fixed]
 
     def has(self, flat: Sequence[object]) -> bool:
         """Whether a call with inputs like these needs no capture."""
@@ -184,36 +173,16 @@ class GraphCalls:
             self._devices[index] = CudaDevice(index)
         return self._devices[index]
 
-    def _capture(self, key: Key, flat: Sequence[object], device: Device) -> _Captured | _Plain:
-        self._captured.pop(key, None)
+    def _capture(self, key: Key, flat: Sequence[object], device: Device) -> _Captured:
         self._make_room()
-        graphs = [known for known in self._captured.values() if isinstance(known, _Captured)]
-        pool = next((known.graph.pool() for known in graphs if known.device is device), None)
+        pool = next((known.graph.pool() for known in self._captured.values() if known.device is device), None)
         device.take_turn()
         try:
             captured = self._captured[key] = self._record(flat, device, pool)
         finally:
             device.end_turn()
         _log.debug("%s: captured in a CUDA graph for %s", self._name, key)
-        if self._is_slower(captured, flat):
-            self._captured[key] = _Plain(device)
-        return self._captured[key]
-
-    def _is_slower(self, captured: _Captured, flat: Sequence[object]) -> bool:
-        """Not asked of models that remember something from call to call."""
-        if not self.options.own or self.contents.random or self.contents.state() or captured.inputs.written:
-            return False
-        copied = captured.inputs.bytes_copied(flat) + captured.results.bytes_copied()
-        replayed, plain = lambda: self._replay(captured, flat), lambda: self._run_in_turn(captured.device, flat)
-        with torch.inference_mode(False), torch.no_grad():
-            return is_slower(self._name, captured.device, copied, replayed, plain)
-
-    def _run_in_turn(self, device: Device, flat: Sequence[object]) -> Sequence[object]:
-        device.take_turn()
-        try:
-            return self._run(flat)
-        finally:
-            device.end_turn()
+        return captured
 
     def _record(self, flat: Sequence[object], device: Device, pool: object) -> _Captured:
         with torch.inference_mode(False), torch.no_grad():
