@@ -380,18 +380,15 @@ class Pointwise(nn.Module):
         return torch.relu(x * torch.arange(3.0)[:, None, None]) + shift
 
 
-def test_a_package_for_a_gpu_takes_contiguous_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confirming, "DEVICES", {"cuda", "cpu"})
+def test_a_package_takes_inputs_of_any_memory_format() -> None:
     model, x, shift = Pointwise(), torch.randn(2, 3, 4, 5), torch.randn(5)
     last = x.to(memory_format=torch.channels_last)
     batch = torch.export.Dim("batch", min=2, max=8)
     program = torch.export.export(model, (last, shift), dynamic_shapes=({0: batch}, None))
     loaded = torch_tensorrt.load(saved(program, output_format="aot_inductor"))
-    assert [layout["order"] for layout in loaded.record["layouts"]] == [[0, 1, 2, 3], [0]]
+    assert [layout["order"] for layout in loaded.record["layouts"]] == [[0, 2, 3, 1], [0]]
     for given in (x, last, torch.cat([last, last]), x.transpose(0, 1).contiguous().transpose(0, 1)):
         torch.testing.assert_close(loaded(given, shift), model(given, shift))
-    (placed,) = [node for node in program.graph.nodes if node.name == "x"]
-    assert placed.meta["val"].is_contiguous(memory_format=torch.channels_last)  # the program is as it was
 
 
 class Written(nn.Module):

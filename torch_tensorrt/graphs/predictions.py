@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import fx
-from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
 
@@ -25,10 +24,11 @@ def fresh_predictions(program: ExportedProgram) -> Iterator[None]:
 
     There view(x) is reshape(x): a view of the layout that was predicted may be none of the one that is.
     """
-    if not _calls(program, aten.convolution.default):
+    calls = [node for graph in _graphs(program) for node in graph.nodes if node.op == "call_function"]
+    if not any("conv" in str(node.target) for node in calls):
         yield
         return
-    modes, views = _modes(program), _calls(program, aten.view.default)
+    modes, views = _modes(program), [node for node in calls if node.target is aten.view.default]
     before = [mode.cache_enabled for mode in modes]
     FakeTensorMode.cache_clear()
     for mode in modes:
@@ -46,10 +46,6 @@ def fresh_predictions(program: ExportedProgram) -> Iterator[None]:
 
 def _graphs(program: ExportedProgram) -> list[fx.Graph]:
     return [module.graph for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
-
-
-def _calls(program: ExportedProgram, target: OpOverload) -> list[fx.Node]:
-    return [node for graph in _graphs(program) for node in graph.find_nodes(op="call_function", target=target)]
 
 
 def _modes(program: ExportedProgram) -> list[FakeTensorMode]:
