@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import torch_tensorrt
 from torch_tensorrt.graphs.predictions import fresh_predictions
+from torch_tensorrt.package import confirming
 
 aten = torch.ops.aten
 LAST = torch.channels_last
@@ -24,11 +25,11 @@ class Patches(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.convolution, self.bias = nn.Conv2d(8, 12, 3, bias=False), nn.Parameter(torch.randn(12, 1, 1))
-        self.last = nn.Linear(12, 4)
+        self.last = nn.Linear(768, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y = torch.nn.functional.silu(self.convolution(x) + self.bias)
-        return y, self.last(self.convolution(x).flatten(2).transpose(1, 2))
+        return y, self.last(torch.relu(self.convolution(x)).flatten(1))
 
 
 @pytest.fixture
@@ -74,6 +75,26 @@ def test_results_are_right_though_export_predicted_another_layout(
         torch.testing.assert_close(tuple(run(given)), model(given), rtol=1e-4, atol=1e-5)  # type: ignore[operator]
 
 
+def test_what_onednn_lays_out_otherwise_than_export_predicted_is_right() -> None:
+    torch.manual_seed(0)
+    layers = nn.Conv3d(3, 4, 3), nn.ReLU(), nn.Flatten(1), nn.Linear(256, 5)
+    model = nn.Sequential(*layers).eval().requires_grad_(False).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(2, 3, 6, 6, 6).to(memory_format=torch.channels_last_3d)
+    run = torch_tensorrt.compile(model, arg_inputs=[x], engine="inductor", min_block_size=1)
+    torch.testing.assert_close(run(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_program_whose_views_need_the_predicted_layout_can_be_compared(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv3d(3, 4, 3, bias=False), nn.Flatten(1)).eval().to(memory_format=torch.channels_last_3d)
+    x = torch.randn(2, 3, 6, 6, 6).to(memory_format=torch.channels_last_3d)
+    program = torch.export.export(model, (x,), strict=False).run_decompositions({})
+    wrong = torch._inductor.aoti_compile_and_package(
+        torch.export.export(nn.Sequential(nn.Flatten(1), nn.Tanh(), nn.Linear(648, 256)), (x,)),
+        package_path=str(tmp_path / "wrong.pt2"),
+    )
+    assert confirming.disagreement(program, wrong) > 0.5
+
+
 def test_nothing_is_looked_up_that_was_predicted_before(
     model: nn.Module, x: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +121,7 @@ def test_nothing_is_looked_up_that_was_predicted_before(
     assert times_asked() == 1
 
 
+@pytest.mark.usefixtures("_as_on_a_gpu")
 def test_the_program_is_the_same_afterwards(model: nn.Module, x: Tensor) -> None:
     program = torch.export.export(model, (x,), strict=False).run_decompositions({})
     before = str(program.graph)

@@ -28,6 +28,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.graphs import editing
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.shape_expr import symbols_in
 from torch_tensorrt.spec.tensor_spec import Dim, Json, TensorSpec, dtype_name
@@ -64,7 +65,7 @@ def key_of(partition: Partition, backend: EngineBackend, settings: CompilationSe
         "backend": backend.name,
         "format_version": backend.format_version,
         "fingerprint": dict(fingerprint),
-        "source": source_digest(type(backend).__module__),
+        "source": [source_digest(type(backend).__module__), source_digest(editing.__name__)],
         "versions": {"torch": torch.__version__, "torch_tensorrt": own_version()},
         "options": dict(settings.shaping_options()),
         "inputs": [graph.boundary(spec) for spec in partition.inputs],

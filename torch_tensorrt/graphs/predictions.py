@@ -7,6 +7,7 @@ whole process, so that AOTInductor found the wrong layout there, and its kernels
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,32 +17,36 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
 
 aten = torch.ops.aten
+# torch.export switches the libraries off for the whole process: what we export waits for what we compile, and the other way round.
+PREDICTING = threading.RLock()
 
 
 @contextmanager
 def fresh_predictions(program: ExportedProgram) -> Iterator[None]:
-    """Within, PyTorch predicts anew for a program with convolutions, and looks nothing up, whatever is exported meanwhile.
+    """Within, PyTorch predicts anew for a program with convolutions, and looks nothing up. One thread is within at a time.
 
-    There view(x) is reshape(x): a view of the layout that was predicted may be none of the one that is.
+    There view(x) is reshape(x): a view of the layout that was predicted may be none of the one that is. The caller's own
+    torch.export, in another thread meanwhile, makes predictions wrong nevertheless.
     """
     calls = [node for graph in _graphs(program) for node in graph.nodes if node.op == "call_function"]
-    if not any("conv" in str(node.target) for node in calls):
+    if not any("conv" in str(node.target) and "convert" not in str(node.target) for node in calls):
         yield
         return
-    modes, views = _modes(program), [node for node in calls if node.target is aten.view.default]
-    before = [mode.cache_enabled for mode in modes]
-    FakeTensorMode.cache_clear()
-    for mode in modes:
-        mode.cache_enabled = False
-    for view in views:
-        view.target = aten.reshape.default
-    try:
-        yield
-    finally:
+    with PREDICTING:
+        modes, views = _modes(program), [node for node in calls if node.target is aten.view.default]
+        before = [mode.cache_enabled for mode in modes]
+        FakeTensorMode.cache_clear()
+        for mode in modes:
+            mode.cache_enabled = False
         for view in views:
-            view.target = aten.view.default
-        for mode, enabled in zip(modes, before, strict=True):
-            mode.cache_enabled = enabled
+            view.target = aten.reshape.default
+        try:
+            yield
+        finally:
+            for view in views:
+                view.target = aten.view.default
+            for mode, enabled in zip(modes, before, strict=True):
+                mode.cache_enabled = enabled
 
 
 def _graphs(program: ExportedProgram) -> list[fx.Graph]:

@@ -21,6 +21,8 @@ from torch.export.graph_signature import OutputKind
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
+from torch_tensorrt.graphs.predictions import PREDICTING
+
 Table = Mapping[OpOverload, Callable[..., object]]
 
 
@@ -207,12 +209,13 @@ class _Decomposition:
 def _no_backend_operators() -> Iterator[None]:
     """As in torch.export: a composite operator consists of ATen operators, not of those of the library that would run it."""
     libraries = (torch.backends.mkldnn, torch.backends.nnpack, torch.backends.cudnn)
-    before = [library.set_flags(False) for library in libraries]
-    try:
-        yield
-    finally:
-        for library, flags in zip(libraries, before, strict=True):
-            library.set_flags(*flags)
+    with PREDICTING:
+        before = [library.set_flags(False) for library in libraries]
+        try:
+            yield
+        finally:
+            for library, flags in zip(libraries, before, strict=True):
+                library.set_flags(*flags)
 
 
 def _is_composite(target: OpOverload) -> bool:

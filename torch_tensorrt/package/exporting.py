@@ -13,6 +13,7 @@ from torch.fx.graph import _PyTreeCodeGen
 from torch.utils import _pytree as pytree
 from torch.utils._sympy.value_ranges import ValueRanges
 
+from torch_tensorrt.graphs.predictions import PREDICTING
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.package.describing import input_specs
 from torch_tensorrt.package.lifting import lift
@@ -109,7 +110,7 @@ def _constraints(module: fx.GraphModule) -> Mapping[sympy.Symbol, ValueRanges[sy
 def _trace_again(module: fx.GraphModule, call: CallInputs | None, dynamic_shapes: object) -> ExportedProgram:
     args, kwargs = _examples(module, call)
     try:
-        with torch.no_grad():
+        with PREDICTING, torch.no_grad():
             return torch.export.export(module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False)  # type: ignore[arg-type]
     except Exception as error:
         raise UnsupportedError(

@@ -9,6 +9,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from torch_tensorrt.graphs.predictions import PREDICTING
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
 
 
@@ -64,7 +65,7 @@ def export_again(module: nn.Module, program: ExportedProgram) -> ExportedProgram
     varying = [_varying(next(given)) if isinstance(leaf, torch.Tensor) else None for leaf in leaves]
     sizes, by_name = pytree.tree_unflatten(varying, form)
     try:
-        with torch.no_grad():
+        with PREDICTING, torch.no_grad():
             again = torch.export.export(
                 module, args, dict(kwargs), dynamic_shapes=(*sizes, *_in_order(by_name)), strict=False
             )

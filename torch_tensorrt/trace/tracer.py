@@ -11,6 +11,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.utils._sympy.value_ranges import ValueRanges
 
+from torch_tensorrt.graphs.predictions import PREDICTING
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.spec.errors import InputError, InternalError, UnsupportedError
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
@@ -63,7 +64,8 @@ def trace(
 def _export(model: nn.Module, examples: CallInputs, dynamic_shapes: object, *, strict: bool) -> ExportedProgram:
     kwargs = dict(examples.kwargs)
     try:
-        return torch.export.export(model, examples.args, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)  # type: ignore[arg-type]
+        with PREDICTING:
+            return torch.export.export(model, examples.args, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)  # type: ignore[arg-type]
     except Exception as error:
         words = str(error).strip().split("\n\nThe error above occurred")[0]
         if "specialized it to be a constant" in words or "Constraints violated" in words:

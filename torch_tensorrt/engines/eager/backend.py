@@ -18,6 +18,7 @@ from torch_tensorrt.contracts.backend import EngineBackend, Support
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.engines.eager.timing import TimedInterpreter, is_layer, layer
+from torch_tensorrt.graphs.predictions import PREDICTING
 from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import BuildError, InputError
 from torch_tensorrt.spec.settings import CompilationSettings
@@ -142,7 +143,10 @@ class EagerEngine(Engine):
         auto = torch.export.Dim.AUTO
         shapes = tuple({i: auto for i, size in enumerate(s.shape) if isinstance(size, Dim)} for s in self.spec.inputs)
         try:
-            program = torch.export.export(_AsForward(self._module), examples, dynamic_shapes=(shapes,), strict=False)
+            with PREDICTING:
+                program = torch.export.export(
+                    _AsForward(self._module), examples, dynamic_shapes=(shapes,), strict=False
+                )
         except Exception as error:  # torch.export raises many classes
             raise BuildError(
                 f"PyTorch could not export partition {self.spec.name!r} to write it as an eager engine: {error}"

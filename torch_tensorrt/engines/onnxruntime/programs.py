@@ -10,6 +10,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from torch_tensorrt.contracts.partition import Partition
+from torch_tensorrt.graphs.predictions import PREDICTING
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
 
 
@@ -31,7 +32,7 @@ def as_program(partition: Partition) -> ExportedProgram:
     varying = tuple(
         {at: auto for at, size in enumerate(spec.shape) if isinstance(size, Dim)} for spec in partition.inputs
     )
-    with torch.no_grad():
+    with PREDICTING, torch.no_grad():
         return torch.export.export(
             _Forward(_with_own_results(partition.module)), examples, dynamic_shapes=(varying,), strict=False
         )

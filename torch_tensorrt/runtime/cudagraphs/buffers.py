@@ -192,10 +192,12 @@ def _shares(one: Tensor, other: Tensor) -> bool:
 
 
 def _copies(tensors: list[Tensor]) -> list[Tensor]:
-    if len(tensors) < _MANY_RESULTS:
-        return [tensor.clone() for tensor in tensors]
     made = [torch.empty_like(tensor) for tensor in tensors]
     pairs = zip(made, tensors, strict=True)
     for together in _grouped(((old.dtype, new.stride() == old.stride()), (new, old)) for new, old in pairs):
-        torch._foreach_copy_([pair[0] for pair in together], [pair[1] for pair in together])
+        if len(together) < _MANY_RESULTS:
+            for new, old in together:
+                new.copy_(old)
+        else:
+            torch._foreach_copy_([pair[0] for pair in together], [pair[1] for pair in together])
     return made
