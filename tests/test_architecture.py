@@ -55,7 +55,7 @@ BUDGETS = {
     "archives": 450,  # not in the design: what is looked at before PyTorch reads a program
     "observe logging.py": 420,  # design 300: graphs shown to the Debugger; builds monitored
     "trace": 550,  # design 350: the ranges of symbols are read here, and what torch.export took for granted
-    "lowering": 1600,  # design 1,500: quantized weights as each tool writes them
+    "lowering": 1660,  # design 1,500: quantized weights as each tool writes them; views behind convolutions
     "graphs": 260,  # not in the design: what several rooms do to graphs: edits, quantized operators, comparing results
     "partition": 900,  # design 500: sizes are computed again inside each partition; whole programs; sizes nobody can tell
     "engines/__init__.py": 55,  # design 50: a line for each engine

@@ -18,6 +18,7 @@ from torch_tensorrt.lowering.passes.fold_batch_norm import fold_batch_norm
 from torch_tensorrt.lowering.passes.fold_constants import fold_constants
 from torch_tensorrt.lowering.passes.inline_regions import inline_regions
 from torch_tensorrt.lowering.passes.pin_layouts import pin_layouts
+from torch_tensorrt.lowering.passes.pin_views import pin_views
 from torch_tensorrt.lowering.passes.remove_assertions import remove_assertions
 from torch_tensorrt.lowering.passes.remove_dead_code import remove_dead_code
 from torch_tensorrt.lowering.passes.remove_no_ops import remove_no_ops
@@ -40,6 +41,7 @@ SHARED: Sequence[LoweringPass] = (
 LAST: Sequence[LoweringPass] = (
     repair_aliases,  # after everything that may have made two outputs, or an output and a constant, one tensor
     pin_layouts,
+    pin_views,
     restore_strides,  # after repair_aliases, whose copies have strides too
     remove_dead_code,
 )

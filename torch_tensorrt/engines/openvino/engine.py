@@ -155,7 +155,7 @@ class OpenVINOEngine(Engine):
         for place, from_input, source in self._copies:
             copied = inputs[source] if from_input else outputs[source]
             assert copied is not None
-            outputs[place] = copied.detach().clone()
+            outputs[place] = copied.detach().clone(memory_format=torch.contiguous_format)
         return tuple(outputs)  # type: ignore[arg-type]
 
     def preferred_runs(self) -> int:
