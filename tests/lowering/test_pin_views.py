@@ -91,3 +91,12 @@ def test_sizes_that_vary_stay_so() -> None:
     for size in (1, 2, 7):
         x = torch.randn(size, 3, 6, 6, 6)
         torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_it_works_where_pytorch_says_no_in_other_words() -> None:
+    model = Net(nn.Flatten(1)).eval().requires_grad_(False).to(memory_format=LAST)
+    x = example().to(memory_format=LAST)
+    run = torch.compile(
+        model, backend="torch_tensorrt", options={"min_block_size": 1, "pass_through_build_failures": True}
+    )
+    torch.testing.assert_close(run(x), model(x), rtol=1e-4, atol=1e-5)

@@ -28,7 +28,7 @@ def pin_views(graph_module: fx.GraphModule, settings: CompilationSettings) -> bo
     for node in list(graph_module.graph.nodes):
         if node.op != "call_function":
             continue
-        if node.target is aten.view.default and _is_illegal(node) and node.args[0] in loose:
+        if node.target is aten.view.default and node.args[0] in loose and _is_illegal(node):
             source = node.args[0]
             assert isinstance(source, fx.Node)
             with graph_module.graph.inserting_before(node):
@@ -64,7 +64,7 @@ def _is_illegal(view: fx.Node) -> bool:
     last = torch.empty(_hints(source.shape), device="meta").to(memory_format=_LAST[source.dim()])
     try:
         last.view(_hints(result.shape))
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # which of them depends on the dispatch modes that are active
         return True
     return False
 
