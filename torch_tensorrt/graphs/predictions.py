@@ -1,8 +1,9 @@
 """What PyTorch predicts of the memory of a convolution's result, which is wrong after torch.export: it has cuDNN and oneDNN off then.
 
-Without them results are contiguous, with them channels-last where an input or the weight is. PyTorch keeps what was predicted for the
-whole process, so that AOTInductor found the wrong layout there, and its kernels read the right numbers in the wrong order: on a GPU
-(PyTorch 2.11) whatever read a convolution of a channels-last input was off by more than its size, without a word.
+Without them results are contiguous (on a GPU, and three-dimensional ones on a CPU); with them they are channels-last where the input or the
+weight is. PyTorch keeps what was predicted for the whole process, so that AOTInductor found the wrong layout there, and its kernels read
+the right numbers in the wrong order: on a GPU (PyTorch 2.11) whatever read a convolution of a channels-last input was off by more than
+its size, without a word.
 """
 
 from __future__ import annotations

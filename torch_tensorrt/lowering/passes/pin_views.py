@@ -35,6 +35,7 @@ def pin_views(graph_module: fx.GraphModule, settings: CompilationSettings) -> bo
                 dense = add_call(
                     graph_module, aten.clone.default, (source,), {"memory_format": torch.contiguous_format}
                 )
+            dense.meta["stack_trace"] = node.meta.get("stack_trace")
             node.replace_input_with(source, dense)
             changed = True
         elif _may_be_last(node, loose):
