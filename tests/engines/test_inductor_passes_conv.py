@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+import torch_tensorrt
 from torch_tensorrt import engines
 from torch_tensorrt.engines.inductor import first_runs
 from torch_tensorrt.engines.inductor.passes import PASSES, chosen_passes, gate
@@ -26,6 +28,9 @@ aten = torch.ops.aten
 BACKEND = engines.backend("inductor")
 ALL = frozenset(each.name for each in PASSES)
 LAST = torch.channels_last
+PADDING = importlib.import_module(
+    "torch_tensorrt.engines.inductor.passes.pad_linears"
+)  # the package has the pass by that name
 
 
 @pytest.fixture(autouse=True)
@@ -378,6 +383,54 @@ def test_linears_of_different_inputs_stay_apart() -> None:
             return self.two(self.one(x))
 
     assert operators(lowered(Two(), (torch.randn(3, 8),), with_only("merge_linears"))) == {"addmm": 2}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_odd_columns_are_padded(bias: bool, dynamic: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PADDING, "LARGE", 16 * 33)
+    model, x = nn.Linear(16, 33, bias=bias, dtype=dtype), torch.randn(2, 5, 16, dtype=dtype)
+    dims = ({0: torch.export.Dim("batch", min=2, max=9), 1: torch.export.Dim("length", min=3, max=9)},)
+    graph = lowered(model, (x,), with_only("pad_linears"), dims if dynamic else None)
+    products = [node for node in graph.graph.nodes if node.target in {aten.mm.default, aten.addmm.default}]
+    assert [node.meta["val"].shape[1] for node in products] == [48]
+    assert [node.args[-1].meta["val"].stride() for node in products] == [(1, 16)]
+    assert "constant_pad_nd" not in operators(graph)
+    assert disagreement(graph, model, (x,)) < (1e-6 if dtype is torch.float32 else 2e-2)
+    if dynamic:
+        assert disagreement(graph, model, (torch.randn(4, 7, 16, dtype=dtype),)) < (
+            1e-6 if dtype is torch.float32 else 2e-2
+        )
+
+
+@pytest.mark.parametrize(
+    ("inner", "columns", "rows", "dtype"),
+    [
+        (16, 40, 9, torch.float16),  # aligned
+        (16, 36, 9, torch.float32),  # aligned, as numbers of four bytes
+        (16, 33, 9, torch.float64),  # no kernels to choose from
+        (15, 33, 16, torch.float16),  # the input isn't aligned either
+        (16, 31, 16, torch.float16),  # small
+    ],
+)
+def test_other_linears_are_not_padded(
+    inner: int, columns: int, rows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PADDING, "LARGE", 16 * 33)
+    model = nn.Linear(inner, columns, dtype=dtype)
+    assert operators(lowered(model, (torch.randn(rows, inner, dtype=dtype),), with_only("pad_linears"))) == {"addmm": 1}
+
+
+def test_a_padded_linear_compiles_to_what_pytorch_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PADDING, "LARGE", 16 * 33)
+    torch.manual_seed(0)
+    model, x = nn.Linear(16, 33).eval(), torch.randn(2, 5, 16)
+    module = torch_tensorrt.compile(model, arg_inputs=[x], engine="inductor", min_block_size=1)
+    with torch.no_grad():
+        given, wanted = module(x), model(x)
+    assert given.stride() == wanted.stride()
+    assert float((given - wanted).norm() / wanted.norm()) < 1e-6
 
 
 @pytest.mark.parametrize("rank", [2, 3])

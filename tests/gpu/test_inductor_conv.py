@@ -275,3 +275,38 @@ def test_inductors_own_measurements_can_be_asked_for(knob: str) -> None:
     model = Attention().eval().cuda().half()
     x = torch.randn(2, 8, 64, device="cuda", dtype=torch.half)
     assert disagreement(compiled(model, x, engine_options={knob: True})(x), model, x) < 1e-2
+
+
+@pytest.mark.parametrize("engine", ["eager", "inductor"])
+@pytest.mark.parametrize("way", ["call", "package"])
+def test_a_view_that_channels_last_results_have_not_reads_a_copy(engine: str, way: str, tmp_path: Path) -> None:
+    """torch.export predicts a contiguous result of the convolution; cuDNN gives a channels-last one."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(1)).eval().cuda().half().requires_grad_(False)
+    network.to(memory_format=torch.channels_last)
+    x = torch.randn(2, 3, 17, 17, device="cuda").half().to(memory_format=torch.channels_last)
+    module = torch_tensorrt.compile(network, arg_inputs=[x], engine=engine, min_block_size=1)
+    if way == "package":
+        torch_tensorrt.save(module, tmp_path / "model.pt2", output_format="aot_inductor", arg_inputs=[x])
+        module = torch_tensorrt.load(tmp_path / "model.pt2")
+    with torch.no_grad():
+        for given in (x, x.contiguous()):
+            got, wanted = module(given), network(given)
+            assert (got - wanted).norm() / wanted.norm() < 1e-2
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 512])
+def test_linears_with_odd_columns_are_padded_while_compiling(rows: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(768, 50257, bias=bias).eval().cuda().half().requires_grad_(False)
+    x = torch.randn(rows, 768, device="cuda").half()
+    module = compiled(model, x)
+    with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as kernels:
+        given = module(x)
+        torch.cuda.synchronize()
+    with torch.no_grad():
+        wanted = functional.linear(x.float(), model.weight.float(), None if model.bias is None else model.bias.float())
+    assert given.stride() == wanted.stride()
+    assert (given - wanted).norm() / wanted.norm() < 1e-2
+    assert not [event.name for event in kernels.events() if "direct_copy" in event.name]

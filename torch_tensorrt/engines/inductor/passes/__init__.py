@@ -13,6 +13,7 @@ from torch_tensorrt.engines.inductor.passes.fuse_convolutions import fuse_convol
 from torch_tensorrt.engines.inductor.passes.fuse_linear_activation import fuse_linear_activation
 from torch_tensorrt.engines.inductor.passes.merge_linears import merge_linears
 from torch_tensorrt.engines.inductor.passes.multiply_pointwise import multiply_pointwise
+from torch_tensorrt.engines.inductor.passes.pad_linears import pad_linears
 from torch_tensorrt.engines.inductor.passes.quantize_linears import quantize_linears
 from torch_tensorrt.engines.inductor.passes.recognise_gelu import recognise_gelu
 from torch_tensorrt.engines.inductor.passes.shift_to_uint8 import shift_to_uint8
@@ -28,6 +29,7 @@ PASSES: Sequence[LoweringPass] = (
     simplify_attention_masks,  # after fuse_attention, before all that casts, moves or reads masks
     merge_linears,  # before fuse_linear_activation, whose operator it doesn't know
     recognise_gelu,
+    pad_linears,  # before quantize_linears, which wants sizes that this one makes
     quantize_linears,  # before fuse_linear_activation, which takes its layers; does nothing unless float8 is enabled
     fuse_linear_activation,
     expand_gelu,  # after fuse_linear_activation and recognise_gelu, which make and take GELUs
