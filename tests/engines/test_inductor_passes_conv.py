@@ -387,29 +387,25 @@ def test_linears_of_different_inputs_stay_apart() -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dynamic", [False, True])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_odd_columns_are_padded(bias: bool, dynamic: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("columns", [33, 36])
+def test_odd_columns_are_padded(bias: bool, dynamic: bool, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PADDING, "LARGE", 16 * 33)
-    model, x = nn.Linear(16, 33, bias=bias, dtype=dtype), torch.randn(2, 5, 16, dtype=dtype)
+    model, x = nn.Linear(16, columns, bias=bias).bfloat16(), torch.randn(2, 5, 16).bfloat16()
     dims = ({0: torch.export.Dim("batch", min=2, max=9), 1: torch.export.Dim("length", min=3, max=9)},)
     graph = lowered(model, (x,), with_only("pad_linears"), dims if dynamic else None)
-    products = [node for node in graph.graph.nodes if node.target in {aten.mm.default, aten.addmm.default}]
-    assert [node.meta["val"].shape[1] for node in products] == [48]
-    assert [node.args[-1].meta["val"].stride() for node in products] == [(1, 16)]
-    assert "constant_pad_nd" not in operators(graph)
-    assert disagreement(graph, model, (x,)) < (1e-6 if dtype is torch.float32 else 2e-2)
+    (product,) = graph.graph.find_nodes(op="call_function", target=aten.mm.default)
+    weight = product.args[1].meta["val"]
+    assert (weight.shape, weight.stride()) == ((16, 48), (1, 16))
+    assert disagreement(graph, model, (x,)) < 1e-2
     if dynamic:
-        assert disagreement(graph, model, (torch.randn(4, 7, 16, dtype=dtype),)) < (
-            1e-6 if dtype is torch.float32 else 2e-2
-        )
+        assert disagreement(graph, model, (torch.randn(4, 7, 16).bfloat16(),)) < 1e-2
 
 
 @pytest.mark.parametrize(
     ("inner", "columns", "rows", "dtype"),
     [
         (16, 40, 9, torch.float16),  # aligned
-        (16, 36, 9, torch.float32),  # aligned, as numbers of four bytes
-        (16, 33, 9, torch.float64),  # no kernels to choose from
+        (16, 33, 9, torch.float32),  # no faster
         (15, 33, 16, torch.float16),  # the input isn't aligned either
         (16, 31, 16, torch.float16),  # small
     ],
@@ -425,12 +421,12 @@ def test_other_linears_are_not_padded(
 def test_a_padded_linear_compiles_to_what_pytorch_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PADDING, "LARGE", 16 * 33)
     torch.manual_seed(0)
-    model, x = nn.Linear(16, 33).eval(), torch.randn(2, 5, 16)
+    model, x = nn.Linear(16, 33).eval().bfloat16(), torch.randn(2, 5, 16).bfloat16()
     module = torch_tensorrt.compile(model, arg_inputs=[x], engine="inductor", min_block_size=1)
     with torch.no_grad():
         given, wanted = module(x), model(x)
     assert given.stride() == wanted.stride()
-    assert float((given - wanted).norm() / wanted.norm()) < 1e-6
+    assert float((given - wanted).norm() / wanted.norm()) < 1e-2
 
 
 @pytest.mark.parametrize("rank", [2, 3])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 from torch.nn import functional
 
 from torch_tensorrt.contracts.passes import lowering_pass
@@ -13,19 +13,17 @@ from torch_tensorrt.graphs.editing import add_call, add_constant, written_attrib
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
-_ALIGNED = 16  # bytes that the fast kernels read and write at once
+_ALIGNED = 8  # half floats that the fast kernels read and write at once
 _MULTIPLE = 16  # of columns: what products of float8 want (`quantize_linears`)
-LARGE = (
-    2**22
-)  # numbers in a weight or a result from which on padding them at each call costs more than a copy of the result
+LARGE = 2**22  # numbers in a weight or a result from which on padding at each call was measured to cost more than the copy
 
 
 @lowering_pass
 def pad_linears(graph_module: fx.GraphModule, settings: CompilationSettings) -> bool:
-    """y = addmm(b, x, w)  ->  y = clone(addmm(pad(b), x, pad(w))[:, :n]), where the rows of y, n long, aren't aligned.
+    """y = addmm(b, x, w)  ->  y = mm(x, pad(w))[:, :n] + b, where the rows of y, n long, aren't aligned; a clone in place of no b.
 
-    Constant weights, and a large weight or result. Inductor would pad the weight at every call, and leave gaps in the result that
-    the engine has to close; the clone is code of Inductor's own, one kernel with what reads the result.
+    Half floats with constant weights, and a large weight or result. Inductor would pad the weight at every call, and leave gaps in
+    the result that the engine has to close; the sum or clone is code of Inductor's own, one kernel with what reads the result.
     """
     written = written_attributes(graph_module)
     found = [linear_of(graph_module, node, written) for node in graph_module.graph.nodes]
@@ -36,10 +34,8 @@ def pad_linears(graph_module: fx.GraphModule, settings: CompilationSettings) -> 
 
 
 def _is_worthwhile(linear: Linear) -> bool:
-    (inner, columns), bytes_each = linear.weight.shape, linear.weight.dtype.itemsize
-    if linear.weight.dtype not in {*HALF, torch.float32}:
-        return False
-    if inner * bytes_each % _ALIGNED or columns * bytes_each % _ALIGNED == 0:
+    inner, columns = linear.weight.shape
+    if linear.weight.dtype not in HALF or inner % _ALIGNED or columns % _ALIGNED == 0:
         return False
     rows = linear.x.meta["val"].shape[0]
     typical = (rows.node.hint or 0) if isinstance(rows, torch.SymInt) else rows
@@ -50,19 +46,16 @@ def _pad(graph_module: fx.GraphModule, linear: Linear) -> None:
     node, columns = linear.node, linear.weight.shape[1]
     missing = -columns % _MULTIPLE
     with graph_module.graph.inserting_before(node):
-        weight = add_constant(graph_module, _padded(linear.weight.t(), (0, 0, 0, missing)).t())
-        if linear.bias is None:
-            product = add_call(graph_module, aten.mm.default, (linear.x, weight))
-        else:
-            bias = add_constant(graph_module, _padded(linear.bias, (0, missing)))
-            product = add_call(graph_module, aten.addmm.default, (bias, linear.x, weight))
+        weight = add_constant(
+            graph_module, functional.pad(linear.weight.detach().t(), (0, 0, 0, missing)).contiguous().t()
+        )
+        product = add_call(graph_module, aten.mm.default, (linear.x, weight))
         part = add_call(graph_module, aten.slice.Tensor, (product, 1, 0, columns))
-        result = add_call(graph_module, aten.clone.default, (part,), {"memory_format": torch.contiguous_format})
+        if linear.bias is None:
+            result = add_call(graph_module, aten.clone.default, (part,), {"memory_format": torch.contiguous_format})
+        else:  # not in the product: cuBLAS takes a bias of this length by writing it to each row of the result first
+            result = add_call(graph_module, aten.add.Tensor, (part, node.args[0]))
     for added in (product, part, result):
         added.meta["stack_trace"] = node.meta.get("stack_trace")
     node.replace_all_uses_with(result)
     graph_module.graph.erase_node(node)
-
-
-def _padded(tensor: Tensor, by: tuple[int, ...]) -> Tensor:
-    return functional.pad(tensor.detach(), by).contiguous()
