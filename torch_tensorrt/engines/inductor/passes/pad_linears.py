@@ -15,7 +15,7 @@ from torch_tensorrt.spec.settings import CompilationSettings
 aten = torch.ops.aten
 _ALIGNED = 8  # half floats that the fast kernels read and write at once
 _MULTIPLE = 16  # of columns: what products of float8 want (`quantize_linears`)
-LARGE = 2**22  # numbers in a weight or a result from which on padding at each call was measured to cost more than the copy
+LARGE = 2**22  # numbers in a weight or a result: with fewer, padding at each call was no slower than the copy
 
 
 @lowering_pass
