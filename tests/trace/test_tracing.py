@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -86,3 +89,59 @@ def test_a_number_taken_out_of_a_tensor_has_no_bounds_and_does_not_matter() -> N
         Times(), inputs=[torch.ones(4), torch.tensor(2)], engine="eager", min_block_size=1
     )
     assert torch.equal(compiled(*given), Times()(*given))
+
+
+class Branching(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            return x + 1
+        return x - 1
+
+
+class Sliced(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[: int(x.sum())]
+
+
+class Leaving(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.from_numpy(x.numpy() * 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "advice"),
+    [
+        (Branching(), "if x.sum() > 0:", "torch.where"),
+        (Sliced(), "return x[: int(x.sum())]", "torch._check"),
+        (Leaving(), "return torch.from_numpy(x.numpy() * 2)", "PyTorch's operators"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_what_can_not_be_traced_is_named_with_its_line(
+    model: nn.Module, code: str, advice: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(torch_tensorrt.UnsupportedError) as caught:
+        trace(model, inputs=[(2, 4)])
+    assert f"`{code}`" in str(caught.value)
+    assert Path(__file__).name in str(caught.value)
+    assert advice in str(caught.value)
+    assert "For more information" not in str(caught.value)
+    assert "def forward" not in capfd.readouterr().err, "PyTorch prints what it has traced so far"
+
+
+def test_what_a_model_prints_while_it_is_traced_is_kept(capfd: pytest.CaptureFixture[str]) -> None:
+    class Talking(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            print("def of a word", file=sys.stderr)
+            return x + 1
+
+    trace(Talking(), inputs=[(2, 4)])
+    assert "def of a word" in capfd.readouterr().err
+
+
+def test_a_recurrent_layer_whose_length_varies_is_an_input_error_that_says_why() -> None:
+    with pytest.raises(torch_tensorrt.InputError, match="unrolled step by step"):
+        trace(
+            nn.LSTM(4, 4, batch_first=True),
+            inputs=[torch_tensorrt.Input(min_shape=(1, 2, 4), opt_shape=(1, 5, 4), max_shape=(1, 9, 4))],
+        )

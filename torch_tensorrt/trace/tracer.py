@@ -13,9 +13,11 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from torch_tensorrt.graphs.predictions import PREDICTING
 from torch_tensorrt.observe.log import logger
-from torch_tensorrt.spec.errors import InputError, InternalError, UnsupportedError
+from torch_tensorrt.observe.quiet import without_partial_graphs
+from torch_tensorrt.spec.errors import InputError, InternalError
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
 from torch_tensorrt.trace.dynamic_shapes import dynamic_shapes_for, example_tensor, ranges_of
+from torch_tensorrt.trace.explaining import explained
 from torch_tensorrt.trace.guards import check_guards
 from torch_tensorrt.trace.symbols import tensor_inputs, tensor_leaves
 
@@ -64,20 +66,10 @@ def trace(
 def _export(model: nn.Module, examples: CallInputs, dynamic_shapes: object, *, strict: bool) -> ExportedProgram:
     kwargs = dict(examples.kwargs)
     try:
-        with PREDICTING:
+        with PREDICTING, without_partial_graphs():
             return torch.export.export(model, examples.args, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)  # type: ignore[arg-type]
     except Exception as error:
-        words = str(error).strip().split("\n\nThe error above occurred")[0]
-        if "specialized it to be a constant" in words or "Constraints violated" in words:
-            raise InputError(
-                f"{type(model).__name__} does not work at every size that the Inputs allow. torch.export says:\n{words}\n"
-                "Give that size one value in its Input (min = opt = max), or change the model's code that fixes it."
-            ) from error
-        raise UnsupportedError(
-            f"torch.export can't trace {type(model).__name__} on these inputs: {type(error).__name__}: {words}\n"
-            "Check that the model runs on them in PyTorch; data-dependent Python control flow has to be rewritten "
-            "(torch.cond, torch.where) or left out of the part that is compiled."
-        ) from error
+        raise explained(model, error) from error
 
 
 def _device_of(model: nn.Module) -> torch.device:
