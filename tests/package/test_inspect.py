@@ -263,3 +263,47 @@ def test_words_in_brackets_are_not_taken_for_markup(tmp_path: Path) -> None:
     path = tmp_path / "a[bold]b.txt"
     path.write_text("x")
     assert "[bold]" in CliRunner().invoke(main, ["inspect", str(path)], env={"COLUMNS": "300"}).output
+
+
+class Mixed(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(torch.sin(x)) + 1
+
+
+@pytest.mark.parametrize("output_format", ["exported_program", "torchscript"])
+def test_what_stays_in_pytorch_is_told_by_the_file(output_format: str, tmp_path: Path) -> None:
+    x, path = torch.randn(2, 3), tmp_path / "model.ep"
+    module = torch_tensorrt.compile(
+        Mixed(), inputs=[x], min_block_size=1, torch_executed_ops={"aten.relu.default"}, engine="eager"
+    )
+    torch_tensorrt.save(module, path, arg_inputs=[x], output_format=output_format)
+    plan = torch_tensorrt.inspect_file(path).plan
+    assert (plan["operations"], plan["in_engines"]) == (3, 2)
+    (told,) = plan["in_pytorch"].values()  # type: ignore[union-attr]
+    assert "aten.relu.default" in told["operator"]
+    assert "torch_executed_ops" in told["why"]
+    shown = " ".join(CliRunner().invoke(main, ["inspect", str(path)]).output.split())
+    assert "2 of 3 operations" in shown
+    assert "What runs in PyTorch" in shown
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        3,
+        {},
+        {"operations": "2", "in_engines": 1, "in_pytorch": {}},
+        {"operations": 2, "in_engines": 1, "in_pytorch": []},
+        {"operations": 2, "in_engines": 1, "in_pytorch": {"relu": "why"}},
+        {"operations": 2, "in_engines": 1, "in_pytorch": {"relu": {}}},
+    ],
+    ids=str,
+)
+def test_a_plan_that_makes_no_sense_is_noted(plan: object, tmp_path: Path) -> None:
+    archive = Archive.read(DYNAMIC.read_bytes())
+    archive.edit("torch_tensorrt.json", lambda told: told.update(plan=plan))
+    (tmp_path / "model.ep").write_bytes(archive.write())
+    report = torch_tensorrt.inspect_file(tmp_path / "model.ep")
+    assert report.plan == {}
+    assert any("'plan'" in note for note in report.notes)
+    assert CliRunner().invoke(main, ["inspect", str(tmp_path / "model.ep")]).exit_code == 0

@@ -91,13 +91,17 @@ class Plan:
             counts = Counter(group.operators).most_common()
             listed = ", ".join(f"{target} x{count}" if count > 1 else target for target, count in counts)
             other = f" ({group.backend})" if group.backend != self.backend else ""
-            lines.append(f"  {group.name}{other}: {group.operations} operations: {listed}")
+            lines.append(f"  {group.name}{other}: {_operations(group.operations)}: {listed}")
         if self.refusals:
-            lines.append(f"  in PyTorch: {len(self.refusals)} operations")
+            lines.append(f"  in PyTorch: {_operations(len(self.refusals))}")
             lines += [f"    {name}: {why} ({self.operators[name]})" for name, why in self.refusals.items()]
         lines += [f"  {note}" for note in self.notes]
         lines += [f"  {line}" for line in trial_table(self.trials)]
         return "\n".join(lines)
+
+
+def _operations(count: int) -> str:
+    return f"{count} operation" + "s" * (count != 1)
 
 
 def trial_table(trials: Sequence[Trial]) -> list[str]:

@@ -32,9 +32,9 @@ from torch_tensorrt.package.confirming import disagreement, is_confirmed
 from torch_tensorrt.package.describing import EXECUTE, METADATA, describe_program, input_specs, to_text
 from torch_tensorrt.package.inlining import inline_engines
 from torch_tensorrt.package.layouts import describe_layouts
+from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.assumptions import Assumptions, has_extreme_size
 from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, InputError, UnsupportedError
-from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import Dim, Json, TensorSpec
 
 # The key under which a package's own get_metadata() says what it needs.
@@ -81,7 +81,7 @@ def _compiler() -> str:
 
 def package(
     program: ExportedProgram,
-    settings: CompilationSettings | None,
+    module: CompiledModule | None,
     extras: Mapping[str, bytes],
     configs: Mapping[str, object],
 ) -> bytes:
@@ -97,7 +97,7 @@ def package(
         plain.example_inputs = program.example_inputs
     if plain.example_inputs is None:
         plain.example_inputs = _example_inputs(plain)
-    record = describe_program(plain, settings)
+    record = describe_program(plain, module)
     record["needs"], record["layouts"] = _needs(record), describe_layouts(plain)
     told = configs.get("aot_inductor.metadata")
     metadata = {**(told if isinstance(told, Mapping) else {}), NEEDS: _told(record)}

@@ -12,7 +12,9 @@ from torch.export.graph_signature import ConstantArgument, InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from torch_tensorrt.contracts.engine import EngineSpec
+from torch_tensorrt.contracts.partition import Plan
 from torch_tensorrt.partition.boundary import tensor_spec
+from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import FileFormatError
 from torch_tensorrt.spec.json_text import not_deep
@@ -27,10 +29,21 @@ FORMAT = 1
 EXECUTE = torch.ops.tensorrt.execute_engine.default
 
 
-def describe_program(program: ExportedProgram, settings: CompilationSettings | None) -> dict[str, Json]:
-    """The record for `program`: versions, engines, changed options, inputs with their ranges, calling convention."""
+def describe_program(program: ExportedProgram, module: CompiledModule | None) -> dict[str, Json]:
+    """The record for `program`, made of `module`: versions, engines, changed options, what stays in PyTorch, inputs with their
+    ranges, calling convention.
+    """
     specs = [str(node.args[2]) for node in engine_calls(program.graph)]
-    return _record(specs, settings, input_specs(program), _signature(program))
+    settings, plan = (None, None) if module is None else (module.settings, module.plan)
+    record = _record(specs, settings, input_specs(program), _signature(program))
+    return record if plan is None else {**record, "plan": _coverage(plan)}
+
+
+def _coverage(plan: Plan) -> dict[str, Json]:
+    stay: dict[str, Json] = {
+        name: {"operator": plan.operators[name], "why": why} for name, why in plan.refusals.items()
+    }
+    return {"operations": plan.total, "in_engines": plan.in_engines, "in_pytorch": stay}
 
 
 def describe_script(module: torch.jit.ScriptModule) -> dict[str, Json]:

@@ -66,9 +66,10 @@ class FileReport:
 
     kind: "exported_program", "torchscript", "aot_inductor", "engine" or "foreign". about: the same in words. size: bytes.
     seal: "right", "wrong" or "none". package, torch: versions that wrote it ("" when it doesn't say). settings: the options that
-    were given. inputs: tensors in call order, with the ranges of sizes. signature: the original model's. engines: in the order
-    of the file. extra_files: names. platform: what it was compiled for, if elsewhere. notes: what else there is to say, and
-    what could not be read.
+    were given. plan: how many `operations` the model has, how many are `in_engines`, and those `in_pytorch`: name -> `operator`,
+    with its line of code, and `why`. inputs: tensors in call order, with the ranges of sizes. signature: the original model's.
+    engines: in the order of the file. extra_files: names. platform: what it was compiled for, if elsewhere. notes: what else
+    there is to say, and what could not be read.
     """
 
     path: str
@@ -79,6 +80,7 @@ class FileReport:
     package: str = ""
     torch: str = ""
     settings: Mapping[str, Json] = field(default_factory=dict)
+    plan: Mapping[str, Json] = field(default_factory=dict)
     inputs: tuple[TensorSpec, ...] = ()
     signature: Mapping[str, Json] = field(default_factory=dict)
     engines: tuple[EngineReport, ...] = ()
@@ -97,6 +99,7 @@ class FileReport:
             "package": self.package,
             "torch": self.torch,
             "settings": dict(self.settings),
+            "plan": dict(self.plan),
             "inputs": specs_to_json(self.inputs),
             "signature": dict(self.signature),
             "engines": [engine.to_json() for engine in self.engines],
@@ -193,6 +196,8 @@ class _Archive:
         program = self._program() if kind == "exported_program" else {}
         inputs = told.get("inputs", program.get("inputs", []))
         settings, signature = told.get("settings", {}), told.get("signature", program.get("signature", {}))
+        plan = told.get("plan", {})
+        assert isinstance(plan, dict)
         assert isinstance(settings, dict)
         assert isinstance(signature, dict)
         self._compare(told, engines)
@@ -209,6 +214,7 @@ class _Archive:
             package=str(told.get("package", "")),
             torch=str(told.get("torch", program.get("torch", first))),
             settings=settings,
+            plan=plan,
             inputs=specs_from_json(inputs),
             signature=signature,
             engines=engines,
@@ -258,6 +264,7 @@ class _Archive:
             self.notes.append(f"{info.filename!r} has format {told.get('format')!r:.40}; this version reads 1.")
             return {}
         wrong = [key for key, kind in kinds.items() if key in told and not isinstance(told[key], kind)]
+        wrong += ["plan"] * ("plan" in told and not _is_plan(told["plan"]))
         self.notes += [f"Field {key!r} of {info.filename!r} is of the wrong type." for key in wrong]
         try:
             specs_from_json(told.get("inputs", []))
@@ -329,3 +336,16 @@ class _Archive:
         for info in self.stored if kind == "aot_inductor" else ():
             if info.filename.endswith("_metadata.json"):
                 yield ", ".join(f"{key}: {value}" for key, value in self._json(info).items())
+
+
+def _is_plan(value: Json) -> bool:
+    """Whether it is what `FileReport.plan` says."""
+    if not isinstance(value, dict) or set(value) != {"operations", "in_engines", "in_pytorch"}:
+        return False
+    stay, counts = value["in_pytorch"], (value["operations"], value["in_engines"])
+    texts = (
+        [isinstance(each, dict) and {"operator", "why"} <= set(each) for each in stay.values()]
+        if isinstance(stay, dict)
+        else [False]
+    )
+    return all(texts) and all(isinstance(count, int) for count in counts)

@@ -25,7 +25,6 @@ from torch_tensorrt.package.sealing import check_place, replacing, seal
 from torch_tensorrt.package.torchscript import script
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
-from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import Json
 from torch_tensorrt.trace.call_inputs import collect_inputs
 
@@ -130,28 +129,29 @@ def _content(module: object, request: _Request) -> io.BytesIO:
         content = _script_content(module, describe_script(module), request)
     else:
         program = program_of(module, request.export)
-        settings = module.settings if isinstance(module, CompiledModule) else None
-        if settings is not None and settings.enable_cross_compile_for_windows and request.format == "aot_inductor":
+        compiled = module if isinstance(module, CompiledModule) else None
+        windows = compiled is not None and compiled.settings.enable_cross_compile_for_windows
+        if windows and request.format == "aot_inductor":
             raise UnsupportedError(
                 "A module compiled for Windows can't be saved as 'aot_inductor', which is native code for this platform; give "
                 "output_format='exported_program'."
             )
-        content = _WRITERS[request.format](program, settings, request)
+        content = _WRITERS[request.format](program, compiled, request)
     seal(content)
     return content
 
 
-def _write_program(program: ExportedProgram, settings: CompilationSettings | None, request: _Request) -> io.BytesIO:
+def _write_program(program: ExportedProgram, module: CompiledModule | None, request: _Request) -> io.BytesIO:
     _check_results(program)
     extras = {name: text.decode() for name, text in request.extras.items()}
-    extras[METADATA] = to_text(describe_program(program, settings))
+    extras[METADATA] = to_text(describe_program(program, module))
     content = io.BytesIO()
     torch.export.save(program, content, extra_files=extras, pickle_protocol=request.protocol)
     return content
 
 
-def _write_script(program: ExportedProgram, settings: CompilationSettings | None, request: _Request) -> io.BytesIO:
-    return _script_content(script(program), describe_program(program, settings), request)
+def _write_script(program: ExportedProgram, module: CompiledModule | None, request: _Request) -> io.BytesIO:
+    return _script_content(script(program), describe_program(program, module), request)
 
 
 def _script_content(module: torch.jit.ScriptModule, record: Mapping[str, Json], request: _Request) -> io.BytesIO:
@@ -161,11 +161,11 @@ def _script_content(module: torch.jit.ScriptModule, record: Mapping[str, Json], 
     return content
 
 
-def _write_package(program: ExportedProgram, settings: CompilationSettings | None, request: _Request) -> io.BytesIO:
-    return io.BytesIO(package(program, settings, request.extras, request.configs))
+def _write_package(program: ExportedProgram, module: CompiledModule | None, request: _Request) -> io.BytesIO:
+    return io.BytesIO(package(program, module, request.extras, request.configs))
 
 
-_WRITERS: Mapping[str, Callable[[ExportedProgram, CompilationSettings | None, _Request], io.BytesIO]] = {
+_WRITERS: Mapping[str, Callable[[ExportedProgram, CompiledModule | None, _Request], io.BytesIO]] = {
     "exported_program": _write_program,
     "torchscript": _write_script,
     "aot_inductor": _write_package,

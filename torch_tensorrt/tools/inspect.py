@@ -32,6 +32,8 @@ def inspect(file: str, as_json: bool) -> None:
         console.print(_inputs(report))
     for engine in report.engines:
         console.print(_engine(engine))
+    if report.plan.get("in_pytorch"):
+        console.print(_in_pytorch(report))
     for note in report.notes:
         console.print(f"Note: {escape(note)}")
 
@@ -47,6 +49,7 @@ def _summary(report: FileReport) -> Table:
         "torch": report.torch,
         "runs on": report.platform,
         "settings": _pairs(report.settings),
+        "in engines": "{in_engines} of {operations} operations".format(**report.plan) if report.plan else "",
         "signature": _pairs(report.signature),
         "extra files": ", ".join(report.extra_files),
     }
@@ -61,6 +64,16 @@ def _inputs(report: FileReport) -> Table:
     for spec in report.inputs:
         cells = (spec.name, str(spec.dtype).removeprefix("torch."), _sizes(spec.shape), spec.device)
         table.add_row(*map(escape, cells))
+    return table
+
+
+def _in_pytorch(report: FileReport) -> Table:
+    table = Table("operation", "operator", "why", title="What runs in PyTorch")
+    stay = report.plan["in_pytorch"]
+    assert isinstance(stay, dict)
+    for name, told in stay.items():
+        assert isinstance(told, dict)
+        table.add_row(*(escape(str(text)) for text in (name, told["operator"], told["why"])))
     return table
 
 
