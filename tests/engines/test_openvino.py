@@ -8,15 +8,16 @@ import json
 import logging
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from suite.programs import make_partition
-from torch import Tensor
+from torch import Tensor, nn
 
 import torch_tensorrt
 from engines.test_engines import SETTINGS, Net, assert_right, build
-from torch_tensorrt import engines
+from torch_tensorrt import Input, engines
 from torch_tensorrt.contracts.engine import Engine
 from torch_tensorrt.contracts.partition import Partition
 from torch_tensorrt.engines.openvino import ir, sdk
@@ -288,3 +289,72 @@ def test_a_graph_with_whose_weights_the_frontend_computes_is_refused(monkeypatch
     settings = CompilationSettings.from_options(engine="openvino", immutable_weights=False)
     with pytest.raises(UnsupportedError, match="immutable_weights=True"):
         BACKEND.build(make_partition(torch.nn.Linear(8, 8), [torch.randn(2, 8)], BACKEND), settings)
+
+
+class Layers(nn.Module):
+    """Two results, one of them far larger than the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.narrow, self.wide = nn.Linear(8, 4), nn.Linear(8, 1024)
+
+    def forward(self, x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+        return self.narrow(x) + shift, self.wide(x)
+
+
+@pytest.fixture(scope="module")
+def varying() -> tuple[nn.Module, torch_tensorrt.CompiledModule]:
+    model = Layers().eval().requires_grad_(False)
+    sizes = Input(min_shape=(1, 8), opt_shape=(2, 8), max_shape=(64, 8))
+    return model, torch_tensorrt.compile(model, inputs=[sizes, Input((4,))], min_block_size=1, engine="openvino")
+
+
+@pytest.mark.parametrize("order", [(1, 1, 1), (1, 2, 1, 3), (64, 1, 64, 2), (1, 64, 64, 1)], ids=str)
+def test_small_and_large_tensors_of_sizes_that_vary(
+    order: tuple[int, ...], varying: tuple[nn.Module, torch_tensorrt.CompiledModule]
+) -> None:
+    """Results of 4 kilobytes are copied from the request's memory, those of 256 are written to their own."""
+    model, compiled = varying
+    kept = []
+    for rows in order:
+        inputs = torch.randn(rows, 8), torch.randn(4)
+        kept.append((compiled(*inputs), model(*inputs)))
+    for given, wanted in kept:  # after all calls: none may write to another's results
+        torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_for_small_tensors_serves_inside_and_outside_of_inference_mode() -> None:
+    model = Layers().eval()
+    sizes = Input(min_shape=(1, 8), opt_shape=(2, 8), max_shape=(64, 8))
+    compiled = torch_tensorrt.compile(model, inputs=[sizes, Input((4,))], min_block_size=1, engine="openvino")
+    x, shift = torch.randn(3, 8), torch.randn(4)
+    with torch.inference_mode():
+        first = compiled(x, shift)
+    with torch.no_grad():
+        for each in (
+            compiled(x, shift),
+            compiled(x.t().contiguous().t(), shift),
+            compiled(x.clone().requires_grad_(), shift),
+        ):
+            torch.testing.assert_close(each, first)
+            torch.testing.assert_close(each, model(x, shift), rtol=1e-4, atol=1e-5)
+
+
+def test_threads_whose_sizes_vary_get_their_own_results(
+    varying: tuple[nn.Module, torch_tensorrt.CompiledModule],
+) -> None:
+    model, compiled = varying
+
+    def calls(seed: int) -> bool:
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(200):
+            rows = int(torch.randint(1, 12, (1,), generator=generator))
+            inputs = torch.randn(rows, 8, generator=generator), torch.randn(4, generator=generator)
+            for given, wanted in zip(compiled(*inputs), model(*inputs), strict=True):
+                if not torch.allclose(given, wanted, rtol=1e-4, atol=1e-5):
+                    return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(calls, range(8)))

@@ -1,7 +1,8 @@
 """A compiled OpenVINO model as an Engine: any number of threads, zero-copy for all but the smallest tensors.
 
-Telling a request of another place in memory takes OpenVINO's binding some 4 microseconds per tensor, copying a few kilobytes
-less than one: small tensors of fixed size are therefore copied to and from memory that a request is told of once.
+Telling a request of another place in memory takes OpenVINO's binding some 4 microseconds per tensor, and OpenVINO itself 15 where
+sizes vary; copying a few kilobytes takes less than one. Small tensors are therefore copied to and from memory that a request is told
+of once, or, where sizes vary, whenever they are others than in the request's last run.
 """
 
 from __future__ import annotations
@@ -34,13 +35,22 @@ _Shapes: TypeAlias = "tuple[tuple[int, ...], ...]"
 
 
 @dataclass(frozen=True)
-class _Slot:
-    """An infer request with the memory it is bound to: (place among the engine's inputs or outputs, memory)."""
+class _Memory:
+    """What a request is bound to: (place among the engine's inputs or outputs, memory); for inputs of these sizes only."""
 
-    request: Request
     inputs: tuple[tuple[int, Tensor], ...]
     outputs: tuple[tuple[int, Tensor], ...]
     keep: tuple[object, ...]
+    sizes: tuple[torch.Size, ...] = ()
+
+
+@dataclass
+class _Slot:
+    """An infer request. memory: of tensors of fixed size. varying: of all tensors, for the sizes of its last run."""
+
+    request: Request
+    memory: _Memory
+    varying: _Memory | None = None
 
 
 @dataclass
@@ -107,6 +117,7 @@ class OpenVINOEngine(Engine):
             for port, place in plan.writes
             if not _is_small(spec.outputs[place]) and _follows(spec.outputs[place], spec.inputs)
         )
+        self._varies = not all(tensor.is_static for tensor in (*spec.inputs, *spec.outputs))
         self._found = tuple(
             (port, place) for port, place in plan.writes if not _follows(spec.outputs[place], spec.inputs)
         )
@@ -117,15 +128,19 @@ class OpenVINOEngine(Engine):
         self._static = all(tensor.is_static for tensor in spec.outputs)
         self._fixed: _Shapes = tuple(tensor.shape_at("opt") for tensor in spec.outputs)
         self._known: dict[tuple[torch.Size, ...], _Shapes] = {}
-        self._only_small = not any((self._wide, self._feeds, self._writes, self._found, self._copies))
+        plain = not any((self._wide, self._found, self._copies))
+        self._copied = plain and (self._varies or not (self._feeds or self._writes))  # tensors may all be small
+        self._large: tuple[torch.Size, ...] = ()  # the last sizes that weren't
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs for `inputs`, in memory of their own. What OpenVINO raises passes through.
 
         Raises InputError for an int64 tensor with values outside of int32.
         """
-        if self._only_small:
-            return self._run_small(inputs)
+        if self._copied:
+            small = self._run_small(inputs)
+            if small is not None:
+                return small
         slot, outputs, borrowed = self._prepare(inputs)
         self._execute(slot.request)
         del borrowed  # not before it has run
@@ -139,17 +154,44 @@ class OpenVINOEngine(Engine):
             slot = self._free.pop()
         except IndexError:
             slot = self._new_slot()
-        for given, memory in slot.inputs:
-            tensor = inputs[given]
-            memory.copy_(tensor.detach() if tensor.requires_grad else tensor)
+        slot.varying = None
+        _fill(slot.memory, inputs)
         outputs: list[Tensor | None] = [None] * len(self._fixed)
         return slot, outputs, self._bind(slot.request, inputs, outputs) if self._feeds or self._writes else ()
+
+    def _varying_memory(self, slot: _Slot, inputs: Sequence[Tensor]) -> _Memory | None:
+        """What the request's last run had if sizes are the same, else new memory; None where one of the tensors isn't small."""
+        sizes = tuple([tensor.shape for tensor in inputs])
+        if slot.varying is None or slot.varying.sizes != sizes:
+            slot.varying = self._small_memory(slot, inputs, sizes) if sizes != self._large else None
+        return slot.varying
+
+    def _small_memory(self, slot: _Slot, inputs: Sequence[Tensor], sizes: tuple[torch.Size, ...]) -> _Memory | None:
+        """Memory that the request is told of for all tensors of a call with these sizes; None where one of them isn't small."""
+        shapes = self._shapes(inputs)
+        wanted = [inputs[given].nbytes for _, given, _ in self._feeds]
+        wanted += [math.prod(shapes[place]) * dtype.itemsize for _, place, _, dtype in self._writes]
+        if max(wanted, default=0) > _SMALL:
+            self._large = sizes
+            return None
+        with torch.inference_mode(False):  # memory made in inference mode could not be written to outside of it
+            fed = [(given, torch.empty(inputs[given].shape, dtype=inputs[given].dtype)) for _, given, _ in self._feeds]
+            written = [(place, torch.empty(shapes[place], dtype=dtype)) for _, place, _, dtype in self._writes]
+        keep: list[object] = []
+        for (port, _, show), (_, memory) in zip(self._feeds, fed, strict=True):
+            keep.append(show(memory))
+            slot.request.set_input_tensor(port, keep[-1])
+        for (port, _, show, _), (_, memory) in zip(self._writes, written, strict=True):
+            keep.append(show(memory))
+            slot.request.set_output_tensor(port, keep[-1])
+        outputs = sorted([*slot.memory.outputs, *written], key=lambda each: each[0])
+        return _Memory((*slot.memory.inputs, *fed), tuple(outputs), tuple(keep), sizes)
 
     def _finish(self, slot: _Slot, inputs: Sequence[Tensor], outputs: list[Tensor | None]) -> tuple[Tensor, ...]:
         """The outputs of a request that has run, which is free from now on."""
         for port, place in self._found:
             outputs[place] = sdk.found_output(slot.request, port, self.spec.outputs[place].dtype)
-        for place, memory in slot.outputs:
+        for place, memory in slot.memory.outputs:
             outputs[place] = memory.clone()
         self._free.append(slot)
         for place, from_input, source in self._copies:
@@ -168,17 +210,19 @@ class OpenVINOEngine(Engine):
         sdk.start(slot.request, tell)
         return StartedRun(slot.request, borrowed, lambda: self._finish(slot, inputs, outputs))
 
-    def _run_small(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The same where all memory is a slot's own: what this takes is much of what a small model takes."""
+    def _run_small(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        """The same where all memory is a slot's own: what this takes is much of what a small model takes. None for large tensors."""
         try:
             slot = self._free.pop()
         except IndexError:
             slot = self._new_slot()
-        for given, memory in slot.inputs:
-            tensor = inputs[given]
-            memory.copy_(tensor.detach() if tensor.requires_grad else tensor)
+        held = slot.memory if not self._varies else self._varying_memory(slot, inputs)
+        if held is None:
+            self._free.append(slot)
+            return None
+        _fill(held, inputs)
         self._execute(slot.request)
-        outputs = tuple([memory.clone() for _, memory in slot.outputs])
+        outputs = tuple([memory.clone() for _, memory in held.outputs])
         self._free.append(slot)
         return outputs
 
@@ -205,7 +249,7 @@ class OpenVINOEngine(Engine):
                 outputs.append((place, _empty(self.spec.outputs[place])))
                 keep.append(sdk.wrap(self.spec.outputs[place].dtype)(outputs[-1][1]))
                 request.set_output_tensor(port, keep[-1])
-        return _Slot(request, tuple(inputs), tuple(outputs), tuple(keep))
+        return _Slot(request, _Memory(tuple(inputs), tuple(outputs), tuple(keep)))
 
     def _bind(self, request: Request, inputs: Sequence[Tensor], outputs: list[Tensor | None]) -> list[object]:
         """Shows the large inputs to `request`, and makes the large outputs; what it returns owns the memory."""
@@ -296,6 +340,12 @@ class OpenVINOEngine(Engine):
     def write_payload(self, file: BytesIO) -> None:
         """The same without a copy of the weights."""
         self._write(file)
+
+
+def _fill(memory: _Memory, inputs: Sequence[Tensor]) -> None:
+    for given, held in memory.inputs:
+        tensor = inputs[given]
+        held.copy_(tensor.detach() if tensor.requires_grad else tensor)
 
 
 def _follows(output: TensorSpec, inputs: Sequence[TensorSpec]) -> bool:
