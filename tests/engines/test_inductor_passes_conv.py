@@ -390,6 +390,7 @@ def test_linears_of_different_inputs_stay_apart() -> None:
 @pytest.mark.parametrize("columns", [33, 36])
 def test_odd_columns_are_padded(bias: bool, dynamic: bool, columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PADDING, "LARGE", 16 * 33)
+    monkeypatch.setattr(PADDING, "WIDE", 30)
     model, x = nn.Linear(16, columns, bias=bias).bfloat16(), torch.randn(2, 5, 16).bfloat16()
     dims = ({0: torch.export.Dim("batch", min=2, max=9), 1: torch.export.Dim("length", min=3, max=9)},)
     graph = lowered(model, (x,), with_only("pad_linears"), dims if dynamic else None)
@@ -408,21 +409,53 @@ def test_odd_columns_are_padded(bias: bool, dynamic: bool, columns: int, monkeyp
         (16, 33, 9, torch.float32),  # no faster
         (15, 33, 16, torch.float16),  # the input isn't aligned either
         (16, 31, 16, torch.float16),  # small
+        (40, 29, 40, torch.float16),  # few columns
     ],
 )
 def test_other_linears_are_not_padded(
     inner: int, columns: int, rows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PADDING, "LARGE", 16 * 33)
+    monkeypatch.setattr(PADDING, "WIDE", 30)
     model = nn.Linear(inner, columns, dtype=dtype)
     assert operators(lowered(model, (torch.randn(rows, inner, dtype=dtype),), with_only("pad_linears"))) == {"addmm": 1}
 
 
+def test_two_uses_of_a_weight_share_its_padded_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PADDING, "LARGE", 16 * 33)
+    monkeypatch.setattr(PADDING, "WIDE", 30)
+
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(16, 33).half())
+
+        def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            return x @ self.weight, (y * 2) @ self.weight
+
+    model, inputs = Twice(), (torch.randn(4, 16).half(), torch.randn(3, 16).half())
+    graph = lowered(model, inputs, with_only("pad_linears"))
+    assert len({node.target for node in graph.graph.find_nodes(op="get_attr")}) == 1
+    assert disagreement(graph, model, inputs) < 1e-2
+
+
+def test_a_varying_number_of_rows_is_padded_whatever_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refitting compares the graph with one that was made of another example."""
+    monkeypatch.setattr(PADDING, "LARGE", 3300)
+    monkeypatch.setattr(PADDING, "WIDE", 30)
+    dims = ({0: torch.export.Dim("rows", min=1, max=400)},)
+    model = nn.Linear(16, 33).half()
+    graphs = [lowered(model, (torch.randn(rows, 16).half(),), with_only("pad_linears"), dims) for rows in (8, 200)]
+    assert operators(graphs[0]) == operators(graphs[1])
+
+
 def test_a_padded_linear_compiles_to_what_pytorch_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PADDING, "LARGE", 16 * 33)
+    monkeypatch.setattr(PADDING, "WIDE", 30)
     torch.manual_seed(0)
     model, x = nn.Linear(16, 33).eval().bfloat16(), torch.randn(2, 5, 16).bfloat16()
     module = torch_tensorrt.compile(model, arg_inputs=[x], engine="inductor", min_block_size=1)
+    assert "aten.mm.default" in str(module.plan)  # of addmm, as no product is padded elsewhere
     with torch.no_grad():
         given, wanted = module(x), model(x)
     assert given.stride() == wanted.stride()

@@ -296,6 +296,7 @@ def test_what_stays_in_pytorch_is_told_by_the_file(output_format: str, tmp_path:
         {"operations": 2, "in_engines": 1, "in_pytorch": []},
         {"operations": 2, "in_engines": 1, "in_pytorch": {"relu": "why"}},
         {"operations": 2, "in_engines": 1, "in_pytorch": {"relu": {}}},
+        {"operations": 2, "in_pytorch": {}},
     ],
     ids=str,
 )
@@ -307,3 +308,18 @@ def test_a_plan_that_makes_no_sense_is_noted(plan: object, tmp_path: Path) -> No
     assert report.plan == {}
     assert any("'plan'" in note for note in report.notes)
     assert CliRunner().invoke(main, ["inspect", str(tmp_path / "model.ep")]).exit_code == 0
+
+
+@pytest.mark.parametrize("how", ["dry run", "aot_inductor"])
+def test_no_plan_is_told_where_it_was_not_followed(how: str, tmp_path: Path) -> None:
+    x, path = torch.randn(2, 3), tmp_path / "model.pt2"
+    options = {
+        "min_block_size": 1,
+        "torch_executed_ops": {"aten.relu.default"},
+        "engine": "eager",
+        "dryrun": how == "dry run",
+    }
+    module = torch_tensorrt.compile(Mixed(), inputs=[x], **options)
+    kept = {"output_format": how} if how == "aot_inductor" else {}
+    torch_tensorrt.save(module, path, arg_inputs=[x], **kept)
+    assert torch_tensorrt.inspect_file(path).plan == {}

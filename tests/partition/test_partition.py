@@ -104,7 +104,7 @@ def test_full_compilation_of_a_small_graph_makes_one_engine() -> None:
 def test_dryrun_prints_the_plan_and_builds_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     module, x = compiled(Chain(), (3,), dryrun=True, torch_executed_ops={"aten.cos"}), torch.randn(3)
     printed = capsys.readouterr().out
-    assert "in PyTorch: 1 operation" in printed
+    assert "in PyTorch: 1 operation\n" in printed
     assert "listed in torch_executed_ops" in printed
     assert engine_calls(module) == 0
     torch.testing.assert_close(module(x), Chain()(x))

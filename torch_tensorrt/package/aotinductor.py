@@ -98,6 +98,7 @@ def package(
     if plain.example_inputs is None:
         plain.example_inputs = _example_inputs(plain)
     record = describe_program(plain, module)
+    record.pop("plan", None)  # of the module; here what ran in PyTorch and in engines that could be opened is compiled
     record["needs"], record["layouts"] = _needs(record), describe_layouts(plain)
     told = configs.get("aot_inductor.metadata")
     metadata = {**(told if isinstance(told, Mapping) else {}), NEEDS: _told(record)}

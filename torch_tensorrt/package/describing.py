@@ -36,7 +36,8 @@ def describe_program(program: ExportedProgram, module: CompiledModule | None) ->
     specs = [str(node.args[2]) for node in engine_calls(program.graph)]
     settings, plan = (None, None) if module is None else (module.settings, module.plan)
     record = _record(specs, settings, input_specs(program), _signature(program))
-    return record if plan is None else {**record, "plan": _coverage(plan)}
+    followed = plan is not None and settings is not None and not settings.dryrun
+    return {**record, "plan": _coverage(plan)} if followed and plan is not None else record
 
 
 def _coverage(plan: Plan) -> dict[str, Json]:

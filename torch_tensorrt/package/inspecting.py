@@ -66,10 +66,10 @@ class FileReport:
 
     kind: "exported_program", "torchscript", "aot_inductor", "engine" or "foreign". about: the same in words. size: bytes.
     seal: "right", "wrong" or "none". package, torch: versions that wrote it ("" when it doesn't say). settings: the options that
-    were given. plan: how many `operations` the model has, how many are `in_engines`, and those `in_pytorch`: name -> `operator`,
-    with its line of code, and `why`. inputs: tensors in call order, with the ranges of sizes. signature: the original model's.
-    engines: in the order of the file. extra_files: names. platform: what it was compiled for, if elsewhere. notes: what else
-    there is to say, and what could not be read.
+    were given. plan (not of an AOTInductor package, where all is compiled): how many `operations` the model has, how many are
+    `in_engines`, and those `in_pytorch`: name -> `operator`, with its line of code, and `why`. inputs: tensors in call order, with
+    the ranges of sizes. signature: the original model's. engines: in the order of the file. extra_files: names. platform: what it
+    was compiled for, if elsewhere. notes: what else there is to say, and what could not be read.
     """
 
     path: str
@@ -340,7 +340,7 @@ class _Archive:
 
 def _is_plan(value: Json) -> bool:
     """Whether it is what `FileReport.plan` says."""
-    if not isinstance(value, dict) or set(value) != {"operations", "in_engines", "in_pytorch"}:
+    if not isinstance(value, dict) or not {"operations", "in_engines", "in_pytorch"} <= set(value):
         return False
     stay, counts = value["in_pytorch"], (value["operations"], value["in_engines"])
     texts = (
