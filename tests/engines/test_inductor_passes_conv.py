@@ -439,14 +439,14 @@ def test_two_uses_of_a_weight_share_its_padded_form(monkeypatch: pytest.MonkeyPa
     assert disagreement(graph, model, inputs) < 1e-2
 
 
-def test_a_varying_number_of_rows_is_padded_whatever_the_example(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refitting compares the graph with one that was made of another example."""
+def test_the_examples_rows_decide_nothing_where_they_vary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refitting compares the graph with one that was made of another example: 200 rows would make a large result, 8 don't."""
     monkeypatch.setattr(PADDING, "LARGE", 3300)
     monkeypatch.setattr(PADDING, "WIDE", 30)
     dims = ({0: torch.export.Dim("rows", min=1, max=400)},)
     model = nn.Linear(16, 33).half()
     graphs = [lowered(model, (torch.randn(rows, 16).half(),), with_only("pad_linears"), dims) for rows in (8, 200)]
-    assert operators(graphs[0]) == operators(graphs[1])
+    assert operators(graphs[0]) == operators(graphs[1]) == {"addmm": 1}
 
 
 def test_a_padded_linear_compiles_to_what_pytorch_gives(monkeypatch: pytest.MonkeyPatch) -> None:

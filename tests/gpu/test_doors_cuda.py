@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import torch_tensorrt
+from torch_tensorrt.dynamo.backend import entry
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
@@ -34,7 +35,10 @@ def network() -> tuple[nn.Module, Tensor]:
 
 
 def compiled(model: nn.Module, x: object, **options: object) -> torch_tensorrt.CompiledModule:
-    return torch_tensorrt.compile(model, inputs=[x], min_block_size=1, **options)
+    module = torch_tensorrt.compile(model, inputs=[x], min_block_size=1, **options)
+    assert module.plan is not None
+    assert module.plan.in_engines
+    return module
 
 
 def disagreement(given: Tensor, model: nn.Module, x: Tensor) -> float:
@@ -94,11 +98,20 @@ def test_other_weights_after_loading(tmp_path: Path) -> None:
     assert disagreement(run(x), other, x) < 1e-3
 
 
-def test_torch_compile() -> None:
+def test_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = network()
+    compile_graph, plans = entry.compile_graph, []
+
+    def noted(*given: object) -> object:
+        made = compile_graph(*given)  # type: ignore[arg-type]
+        plans.append(made[1])
+        return made
+
+    monkeypatch.setattr(entry, "compile_graph", noted)
     run = torch.compile(model, backend="torch_tensorrt", dynamic=False, options={"min_block_size": 1})
     with torch.no_grad():
         assert disagreement(run(x), model, x) < 1e-3
+    assert [plan.in_engines for plan in plans] == [plan.total for plan in plans] != []
 
 
 def test_a_mutable_module_follows_its_weights() -> None:

@@ -34,10 +34,10 @@ def describe_program(program: ExportedProgram, module: CompiledModule | None) ->
     ranges, calling convention.
     """
     specs = [str(node.args[2]) for node in engine_calls(program.graph)]
-    settings, plan = (None, None) if module is None else (module.settings, module.plan)
-    record = _record(specs, settings, input_specs(program), _signature(program))
-    followed = plan is not None and settings is not None and not settings.dryrun
-    return {**record, "plan": _coverage(plan)} if followed and plan is not None else record
+    record = _record(specs, None if module is None else module.settings, input_specs(program), _signature(program))
+    if module is None or module.plan is None or module.settings.dryrun:  # a dry run's plan wasn't followed
+        return record
+    return {**record, "plan": _coverage(module.plan)}
 
 
 def _coverage(plan: Plan) -> dict[str, Json]:

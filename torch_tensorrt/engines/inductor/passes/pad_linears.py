@@ -15,7 +15,7 @@ from torch_tensorrt.spec.settings import CompilationSettings
 aten = torch.ops.aten
 _ALIGNED = 8  # half floats that the fast kernels read and write at once
 _MULTIPLE = 16  # of columns: what products of float8 want (`quantize_linears`)
-WIDE = 128  # columns from which on products are bound by computing, not by memory, on this kind of GPU
+WIDE = 128  # columns: with about 100 and fewer, products are bound by memory on an H200 (by its rates), which padding adds to
 LARGE = 2**22  # numbers in a weight or a result: with fewer, padding at each call was no slower than the copy
 
 
@@ -41,9 +41,8 @@ def _is_worthwhile(linear: Linear) -> bool:
     if linear.weight.dtype not in HALF or inner % _ALIGNED or columns % _ALIGNED == 0 or columns < WIDE:
         return False
     rows = linear.x.meta["val"].shape[0]
-    fixed = (
-        0 if isinstance(rows, torch.SymInt) else rows
-    )  # not by the example's size: a refit may come with another example
+    # Not by the example's rows where they vary: a refit may come with another example, and wants the same graph.
+    fixed = 0 if isinstance(rows, torch.SymInt) else rows
     return max(inner, fixed) * columns >= LARGE
 
 
