@@ -143,3 +143,51 @@ def test_inputs_that_only_describe() -> None:
         model, inputs=[torch_tensorrt.Input((4, 16))], min_block_size=1, device=torch_tensorrt.Device(f"{DEVICE}:0")
     )
     assert disagreement(module(x), model, x) < 1e-3
+
+
+@pytest.mark.parametrize("kind", ["scripted", "traced", "graph", "exported"])
+def test_every_kind_of_model(kind: str) -> None:
+    model, x = network()
+    made: object = {
+        "scripted": lambda: torch.jit.script(model),
+        "traced": lambda: torch.jit.trace(model, x),
+        "graph": lambda: torch.fx.symbolic_trace(model),
+        "exported": lambda: torch.export.export(model, (x,)),
+    }[kind]()
+    module = torch_tensorrt.compile(made, inputs=[x], min_block_size=1)  # type: ignore[arg-type]
+    assert disagreement(module(x), model, x) < 1e-3
+
+
+def test_engine_bytes_are_a_package_that_pytorch_alone_runs(tmp_path: Path) -> None:
+    model, x = network()
+    path = tmp_path / "net.pt2"
+    path.write_bytes(torch_tensorrt.convert_method_to_trt_engine(model, inputs=[x], engine="inductor"))
+    (given,) = torch._inductor.aoti_load_package(str(path))(x)
+    assert disagreement(given, model, x) < 1e-3
+
+
+def test_an_engine_is_taken_from_the_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = {"cache_built_engines": True, "reuse_cached_engines": True, "engine_cache_dir": str(tmp_path)}
+    model, x = network()
+    for taken in (0, 1):
+        caplog.clear()
+        with caplog.at_level("INFO", "torch_tensorrt"):
+            module = compiled(model, x, **cache)
+        assert disagreement(module(x), model, x) < 1e-3
+        assert caplog.text.count("taken from the engine cache") == taken
+
+
+@pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
+def test_torch_compile_with_the_mode_of_the_process(varying: bool) -> None:
+    model, x = network()
+    run = torch.compile(model, backend="torch_tensorrt", dynamic=varying, options={"min_block_size": 1})
+    torch_tensorrt.runtime.set_cudagraphs_mode(True)
+    try:
+        with torch.no_grad():
+            for rows in (4, 8, 4) if varying else (4, 4):
+                given = torch.randn(rows, 16, device=DEVICE)
+                assert disagreement(run(given), model, given) < 1e-3
+            model.second.weight.mul_(2)
+            assert disagreement(run(x), model, x) < 1e-3
+    finally:
+        torch_tensorrt.runtime.set_cudagraphs_mode(False)

@@ -18,9 +18,7 @@ from torch import Tensor, nn
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "examples")]
 
-from efficientnet_lite0 import load_efficientnet  # noqa: E402  (found by the line above)
-from networks import LstmTagger, Mlp, UNet  # noqa: E402
-from sentence_encoder import load_encoder  # noqa: E402
+from networks import LstmTagger, Mlp, UNet  # noqa: E402  (found by the line above)
 
 CNN, TRANSFORMER = 1e-5, 1e-4  # how far ||compiled - eager|| / ||eager|| may go in float32
 
@@ -201,6 +199,19 @@ def _detr(**sizes: object) -> nn.Module:
     return hf.DetrForObjectDetection._from_config(config)
 
 
+# The packages with weights are imported where they are needed: machines with a GPU have none of them.
+def _efficientnet() -> nn.Module:
+    from efficientnet_lite0 import load_efficientnet
+
+    return load_efficientnet()
+
+
+def _minilm() -> nn.Module:
+    from sentence_encoder import load_encoder
+
+    return load_encoder()
+
+
 _NO_CACHE: Sizes = {"use_cache": False}
 resnet = _config("ResNetConfig", "ResNetForImageClassification")
 mobilenet = _config("MobileNetV2Config", "MobileNetV2ForImageClassification")
@@ -235,6 +246,6 @@ ROWS: tuple[Row, ...] = (
     Row("wav2vec2", "transformer", wav2vec2, _features(2000), TRANSFORMER, _WAV2VEC2),
     Row("mlp", "mlp", Mlp, _features(64), CNN, full={"hidden": 1024}),
     Row("lstm_tagger", "rnn", LstmTagger, tokens(12), CNN, full={"hidden": 256}),
-    Row("efficientnet_lite0 (ImageNet weights)", "cnn", load_efficientnet, pixels(224), CNN, trained=True),
-    Row("minilm (real weights)", "transformer", load_encoder, masked_tokens(24, 2000), TRANSFORMER, trained=True),
+    Row("efficientnet_lite0 (ImageNet weights)", "cnn", _efficientnet, pixels(224), CNN, trained=True),
+    Row("minilm (real weights)", "transformer", _minilm, masked_tokens(24, 2000), TRANSFORMER, trained=True),
 )

@@ -34,7 +34,7 @@ def fresh_predictions(program: ExportedProgram) -> Iterator[None]:
         yield
         return
     with PREDICTING:
-        modes, views = _modes(program), [node for node in calls if node.target is aten.view.default]
+        modes, views = fake_modes(program), [node for node in calls if node.target is aten.view.default]
         before = [mode.cache_enabled for mode in modes]
         FakeTensorMode.cache_clear()
         for mode in modes:
@@ -54,6 +54,7 @@ def _graphs(program: ExportedProgram) -> list[fx.Graph]:
     return [module.graph for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
 
 
-def _modes(program: ExportedProgram) -> list[FakeTensorMode]:
+def fake_modes(program: ExportedProgram) -> list[FakeTensorMode]:
+    """What made the values that the program's nodes are described with."""
     values = (node.meta.get("val") for graph in _graphs(program) for node in graph.nodes)
     return list({id(mode := value.fake_mode): mode for value in values if isinstance(value, FakeTensor)}.values())

@@ -120,7 +120,7 @@ def _captured(graph_module: fx.GraphModule, source: fx.GraphModule, inputs: Sequ
     _read_sizes_from_tensors(graph_module, weights)
     for node in graph_module.graph.nodes:
         if "nn_module_stack" in node.meta:
-            node.meta["nn_module_stack"] = _plain_paths(node.meta["nn_module_stack"])
+            node.meta["nn_module_stack"] = _as_exported(node.meta["nn_module_stack"])
     describe_attributes(graph_module)
     return Captured(graph_module, weights, ranges, _impure(graph_module, meta))
 
@@ -241,10 +241,13 @@ def _expressions(node: fx.Node) -> list[object]:
     return [size.node.expr if isinstance(size, torch.SymInt) else None for size in shape]
 
 
-def _plain_paths(stack: Mapping[str, tuple[str, type]]) -> dict[str, tuple[str, type]]:
-    """`L['self'].layers[0]` is `layers.0`, as in the model's own names and in what torch.export says."""
+def _as_exported(stack: Mapping[str, tuple[str, type]]) -> dict[str, tuple[str, str]]:
+    """`L['self'].layers[0]`, class  ->  `layers.0`, the class's name: as torch.export says it, which Inductor's packages need."""
     return {
-        key: (_STEP.sub(lambda step: f".{step[1] or step[2]}", _ROOT.sub("", path)).lstrip("."), kind)
+        key: (
+            _STEP.sub(lambda step: f".{step[1] or step[2]}", _ROOT.sub("", path)).lstrip("."),
+            f"{kind.__module__}.{kind.__qualname__}",
+        )
         for key, (path, kind) in stack.items()
     }
 

@@ -23,11 +23,13 @@ from typing import Protocol, cast
 
 import torch
 from torch import Tensor
+from torch._guards import tracing
 from torch.export import ExportedProgram
+from torch.utils._python_dispatch import _disable_current_modes
 
 from torch_tensorrt.engines.inductor.cxx import compiler
 from torch_tensorrt.engines.inductor.fakes import register_fakes
-from torch_tensorrt.graphs.predictions import fresh_predictions
+from torch_tensorrt.graphs.predictions import fake_modes, fresh_predictions
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.assumptions import Assumptions
 from torch_tensorrt.spec.errors import BuildError
@@ -155,7 +157,7 @@ def _compile(program: ExportedProgram, choices: Choices, *, marked: bool) -> byt
     buffer = io.BytesIO()
     with (
         _compiling, quiet_torch(), torch.no_grad(), nullcontext() if choices.tf32 else exact_float32(), _own_folder(),
-        fresh_predictions(program),
+        _own_trace(program), fresh_predictions(program),
     ):  # fmt: skip
         torch._inductor.aoti_compile_and_package(program, package_path=buffer, inductor_configs=options)
     return buffer.getvalue()
@@ -173,6 +175,23 @@ def _own_folder() -> Iterator[None]:
         _config().patch({"aot_inductor.output_path": folder}),
     ):
         yield
+
+
+@contextmanager
+def _own_trace(program: ExportedProgram) -> Iterator[None]:
+    """Within torch.compile: Inductor finds neither Dynamo's context, which it would take for its own, nor Dynamo's rule that a graph has
+    no tensors in it, which constants are.
+    """
+    modes = fake_modes(program)
+    before = [mode.allow_non_fake_inputs for mode in modes]
+    for mode in modes:
+        mode.allow_non_fake_inputs = True
+    try:
+        with tracing(None), _disable_current_modes():
+            yield
+    finally:
+        for mode, allowed in zip(modes, before, strict=True):
+            mode.allow_non_fake_inputs = allowed
 
 
 def _has_option(name: str) -> bool:
