@@ -93,3 +93,17 @@ def test_what_inductor_itself_compiles_beside_is_right(plans: list[Plan]) -> Non
         assert relative_error(run(x), model(x)) < 1e-5
         assert relative_error(theirs(x), model(x)) < 1e-5
     whole(plans, 1)
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "varying"])
+def test_convolutions_come_in_the_layout_that_is_read(dynamic: bool, plans: list[Plan]) -> None:
+    """oneDNN, which is off while AOTAutograd traces, gives other layouts than PyTorch without it: see `graphs/predictions.py`."""
+    torch.manual_seed(0)
+    last = torch.channels_last_3d
+    model = nn.Sequential(nn.Conv3d(3, 4, 3), nn.SiLU(), nn.Conv3d(4, 4, 1), nn.SiLU()).eval().to(memory_format=last)
+    run = compiled_by(model, dynamic=dynamic)
+    with torch.no_grad():
+        for rows in (2, 3) if dynamic else (2,):
+            x = torch.randn(rows, 3, 6, 6, 6).to(memory_format=last)
+            assert relative_error(run(x), model(x)) < 1e-5
+    whole(plans, 1)

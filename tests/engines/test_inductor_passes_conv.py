@@ -19,6 +19,7 @@ from torch_tensorrt.engines.inductor import first_runs
 from torch_tensorrt.engines.inductor.passes import PASSES, chosen_passes, gate
 from torch_tensorrt.engines.inductor.payload import Payload, read_payload
 from torch_tensorrt.engines.inductor.sdk import Choices
+from torch_tensorrt.graphs.editing import FUSED
 from torch_tensorrt.lowering.pipeline import lower
 from torch_tensorrt.lowering.runner import check_graph, run_passes
 from torch_tensorrt.spec.errors import FileFormatError, InputError
@@ -249,6 +250,7 @@ def test_what_is_fused_and_what_is_not(model: nn.Module, fused: str) -> None:
     x = image(torch.float32, 4)
     graph = lowered(model, (x,), with_only("fuse_convolutions"))
     assert [name for name in operators(graph) if "cudnn" in name] == ([fused] if fused else [])
+    assert sum(node.meta.get(FUSED, 0) for node in graph.graph.nodes) == (fused.count("_") if fused else 0)
     assert disagreement(graph, model, (x,)) < 1e-5
 
 
@@ -480,6 +482,7 @@ def test_an_activation_joins_its_linear_where_cublas_has_it(
     x = torch.randn(2, 3, 16)[0 if rank == 2 else slice(None)]
     graph = lowered(model, (x,), with_only("fuse_linear_activation", engine_options=options))
     assert operators(graph)["_addmm_activation"] == fused
+    assert [node.meta[FUSED] for node in graph.graph.nodes if FUSED in node.meta] == [2] * fused
     assert disagreement(graph, model, (x,)) < (1e-2 if options else 1e-6)
 
 

@@ -7,10 +7,12 @@ import copy
 import pytest
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import torch_tensorrt
 from torch_tensorrt import engines
 from torch_tensorrt.contracts.passes import LoweringPass
+from torch_tensorrt.graphs import editing
 from torch_tensorrt.lowering.passes.cast_precision import cast_precision
 from torch_tensorrt.lowering.pipeline import lower
 from torch_tensorrt.lowering.runner import run_passes
@@ -248,3 +250,20 @@ def test_the_lowest_float32_stays_finite_when_it_is_cast_so_that_hidden_rows_are
     assert not given.isnan().any()
     torch.testing.assert_close(given[0], wanted[0], rtol=2e-2, atol=2e-2)
     torch.testing.assert_close(given[2], wanted[2], rtol=2e-2, atol=2e-2)
+
+
+def test_a_view_of_a_layout_that_has_gone_reads_a_copy() -> None:
+    """As where attention in float16 gives its result in another layout than in float32."""
+    module = make_fx(lambda x: (x + 1).view(2, 60), tracing_mode="fake")(torch.randn(2, 3, 4, 5))
+    (add,) = module.graph.find_nodes(op="call_function", target=aten.add.Tensor)
+    (view,) = module.graph.find_nodes(op="call_function", target=aten.view.default)
+    mode = editing.fake_mode_of(module)
+    with mode:
+        add.meta["val"] = torch.empty(2, 4, 3, 5).transpose(1, 2)
+    again = editing.infer_again(view, mode)
+    assert isinstance(again, Tensor)
+    assert again.shape == (2, 60)
+    module.graph.lint()
+    assert [node.target for node in view.all_input_nodes] == [aten.clone.default]
+    with pytest.raises((RuntimeError, ValueError)), mode:  # what the mend is for
+        add.meta["val"].view(2, 60)

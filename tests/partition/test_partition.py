@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import torch_tensorrt
 from torch_tensorrt import engines
+from torch_tensorrt.graphs.editing import FUSED
 from torch_tensorrt.lowering.pipeline import lower
 from torch_tensorrt.partition.cutter import cut
 from torch_tensorrt.partition.planner import plan
@@ -79,6 +80,15 @@ def test_a_block_smaller_than_min_block_size_stays_in_pytorch() -> None:
     assert not plan.groups
     assert all("smaller than min_block_size=5" in reason for reason in plan.refusals.values())
     assert len(compiled(Diamond(), (3,), min_block_size=3).plan.groups) == 1
+
+
+def test_a_fused_operation_counts_as_those_of_the_model_that_it_does() -> None:
+    settings, eager = CompilationSettings.from_options(), engines.backend("eager")
+    program = torch_tensorrt.dynamo.trace(Diamond(), arg_inputs=[torch.randn(3)])
+    lowered = lower(program, eager, settings)
+    assert not plan(lowered, eager, settings, device=torch.device("cpu")).groups
+    lowered.graph.find_nodes(op="call_function", target=torch.ops.aten.cos.default)[0].meta[FUSED] = 3
+    assert len(plan(lowered, eager, settings, device=torch.device("cpu")).groups) == 1
 
 
 def test_modules_named_by_class_or_path_stay_in_pytorch() -> None:

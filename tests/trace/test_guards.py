@@ -55,3 +55,26 @@ def test_a_range_that_ends_at_two_varies(least: int) -> None:
         torch.testing.assert_close(compiled(x), model(x))
     with pytest.raises(torch_tensorrt.InputError, match="range"):
         compiled(torch.randn(4, 4))
+
+
+class FromFour(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] < 4:
+            raise ValueError("too few rows")
+        return x * 2
+
+
+def test_a_range_that_the_model_narrows_is_told_with_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    rows = Input(min_shape=(1, 8), opt_shape=(5, 8), max_shape=(8, 8))
+    compiled = torch_tensorrt.compile(FromFour(), inputs=[rows], engine="eager", min_block_size=1)
+    assert "Input 'x' asks for sizes from 1 to 8 in dimension 0; the model as traced takes 4 to 8" in caplog.text
+    assert ">= 4" in caplog.text
+    assert "test_guards.py" in caplog.text
+    with pytest.raises(torch_tensorrt.InputError, match="size 3"):
+        compiled(torch.randn(3, 8))
+
+
+def test_ranges_that_are_as_asked_are_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    trace(nn.Linear(8, 4).eval(), inputs=[Input(min_shape=(0, 8), opt_shape=(5, 8), max_shape=(8, 8))])
+    trace(nn.Linear(8, 4).eval(), inputs=[Input(min_shape=(1, 8), opt_shape=(1, 8), max_shape=(8, 8))])
+    assert not caplog.text

@@ -11,6 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.node import Argument
 
 CONSTANT_PREFIX = "_constant_"
+FUSED = (
+    "torch_tensorrt_fused"  # in a node's metadata: of how many operators of the model it is made, if of more than one
+)
 
 
 def tensor_of(graph_module: fx.GraphModule, node: fx.Node) -> torch.Tensor | None:
@@ -79,3 +82,24 @@ def infer(node: fx.Node, mode: FakeTensorMode) -> object:
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda argument: argument.meta["val"])
     with mode, torch.no_grad(), enable_python_dispatcher():
         return node.target(*args, **kwargs)
+
+
+def infer_again(node: fx.Node, mode: FakeTensorMode) -> object:
+    """`infer` for a node whose arguments have changed.
+
+    view(x)  ->  view(clone(x, contiguous)), where x no longer has a layout with such a view: attention in float16 gives another one than
+    in float32.
+    """
+    try:
+        return infer(node, mode)
+    except (RuntimeError, ValueError):  # which of them depends on the dispatch modes that are active
+        if node.target is not torch.ops.aten.view.default:
+            raise
+    (source,) = node.all_input_nodes[:1]
+    with node.graph.inserting_before(node):
+        dense = node.graph.call_function(
+            torch.ops.aten.clone.default, (source,), {"memory_format": torch.contiguous_format}
+        )
+    dense.meta = {"val": infer(dense, mode), "stack_trace": node.meta.get("stack_trace")}
+    node.replace_input_with(source, dense)
+    return infer(node, mode)

@@ -10,6 +10,7 @@ from torch import fx
 
 from torch_tensorrt.contracts.backend import EngineBackend
 from torch_tensorrt.contracts.partition import Group, Plan
+from torch_tensorrt.graphs.editing import FUSED
 from torch_tensorrt.observe.log import logger
 from torch_tensorrt.partition.grouping import group_nodes
 from torch_tensorrt.partition.nodes import describe, is_operation, is_write
@@ -39,8 +40,9 @@ def plan(
     groups: list[Group] = []
     for members in _groups_of(graph_module, operations, refusals):
         group = _as_group(f"part_{len(groups)}", backend.name, members)
-        if group.operations < settings.min_block_size and not settings.require_full_compilation:
-            refusals.update(_too_small(group, members, settings))
+        small = _counted(members) < settings.min_block_size
+        if small and not settings.require_full_compilation:
+            refusals.update(_too_small(members, settings))
         else:
             groups.append(group)
     return Plan(
@@ -102,8 +104,13 @@ def _as_group(name: str, backend: str, nodes: Sequence[fx.Node]) -> Group:
     return Group(name, backend, tuple(node.name for node in nodes), counts)
 
 
-def _too_small(group: Group, members: Sequence[fx.Node], settings: CompilationSettings) -> dict[str, str]:
-    why = f"its block of {group.operations} operation(s) is smaller than min_block_size={settings.min_block_size}"
+def _counted(members: Sequence[fx.Node]) -> int:
+    """How many operations a block has; a fused one counts as those of the model that it does: fusing makes no block too small."""
+    return sum(node.meta.get(FUSED, 1) for node in members if is_operation(node))
+
+
+def _too_small(members: Sequence[fx.Node], settings: CompilationSettings) -> dict[str, str]:
+    why = f"its block of {_counted(members)} operation(s) is smaller than min_block_size={settings.min_block_size}"
     return {node.name: why for node in members if is_operation(node)}
 
 

@@ -46,6 +46,27 @@ def check_guards(program: ExportedProgram, call: CallInputs) -> None:
             )  # fmt: skip
 
 
+def warn_of_narrowed_ranges(program: ExportedProgram, call: CallInputs) -> None:
+    """Tells of each size that may vary less than its Input says, and of the conditions in the model that are why, as far as is known."""
+    for node, leaf in zip(tensor_inputs(program), tensor_leaves(call), strict=False):
+        for dim, (low, _, high) in ranges_of(leaf).items():
+            size = node.meta["val"].shape[dim]
+            symbol = size.node.expr if isinstance(size, torch.SymInt) else None
+            bounds = program.range_constraints.get(symbol)
+            if bounds is None or (bounds.lower <= low and bounds.upper >= high):
+                continue
+            reasons = [
+                f"{guard.expr} ({guard.sloc})"
+                for guard in size.node.shape_env.guards
+                if guard.expr.free_symbols == {symbol} and not guard.expr.has(sympy.Mod)
+            ]
+            _log.warning(
+                "Input %r asks for sizes from %d to %d in dimension %d; the model as traced takes %s to %s%s. A call with another size is "
+                "an InputError.",
+                node.name, low, high, dim, bounds.lower, bounds.upper, f", because of {'; '.join(reasons[:3])}" if reasons else "",
+            )  # fmt: skip
+
+
 def _guards(program: ExportedProgram) -> list[sympy.Basic]:
     for node in tensor_inputs(program):
         for size in node.meta["val"].shape:

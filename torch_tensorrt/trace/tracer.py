@@ -18,7 +18,7 @@ from torch_tensorrt.spec.errors import InputError, InternalError
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
 from torch_tensorrt.trace.dynamic_shapes import dynamic_shapes_for, example_tensor, ranges_of
 from torch_tensorrt.trace.explaining import explained
-from torch_tensorrt.trace.guards import check_guards
+from torch_tensorrt.trace.guards import check_guards, warn_of_narrowed_ranges
 from torch_tensorrt.trace.symbols import tensor_inputs, tensor_leaves
 
 _log = logger("trace")
@@ -60,6 +60,7 @@ def trace(
         program = _export(mod, examples, dynamic_shapes, strict=bool(kwargs.get("strict", False)))
     check_guards(program, call)
     _restore_lower_bounds(program, call)
+    warn_of_narrowed_ranges(program, call)
     return program
 
 

@@ -57,38 +57,49 @@ def capture(
     from torch._dynamo.exc import TorchDynamoException
     from torch._functorch.aot_autograd import aot_module_simplified
 
-    def compiler(graph_module: fx.GraphModule, _: Sequence[object]) -> Boxed:
+    waiting: list[_Waiting] = []
+
+    def note(graph_module: fx.GraphModule, _: Sequence[object]) -> Boxed:
         with _disable_current_modes(), torch.no_grad():
-            return compile_captured(_captured(graph_module, module, inputs))
+            waiting.append(_Waiting(_captured(graph_module, module, inputs)))
+        return waiting[-1].boxed()
 
     try:
         with torch.no_grad(), taking_apart(table) as others, _context():
             found: Callable[..., Sequence[object]] = aot_module_simplified(
                 module,
                 inputs,
-                fw_compiler=_boxed(compiler),
+                fw_compiler=note,  # type: ignore[arg-type]
                 decompositions={**others},
             )
-            return found
     except (TorchTensorRTError, TorchDynamoException):  # the second kind is how Dynamo is told to start again
         raise
     except Exception as error:
         raise UnsupportedError(
             f"AOTAutograd can't trace this graph: {type(error).__name__}: {str(error).strip()[:1000]}"
         ) from error
+    # Only now: while AOTAutograd traces, PyTorch has libraries switched off and takes operators apart in our way. An engine that
+    # traces for itself, as Inductor does, would build on that.
+    for each in waiting:
+        with _disable_current_modes(), torch.no_grad():
+            each.run = compile_captured(each.captured)
+    return found
 
 
-def _boxed(compiler: Callable[[fx.GraphModule, Sequence[object]], Boxed]) -> Callable[..., Boxed]:
-    def compile_boxed(graph_module: fx.GraphModule, inputs: Sequence[object]) -> Boxed:
-        made = compiler(graph_module, inputs)
+class _Waiting:
+    """A captured graph, and later what runs it."""
 
-        def run(given: list[object]) -> Sequence[object]:
-            return made(given)
+    def __init__(self, captured: Captured) -> None:
+        self.captured = captured
+        self.run: Boxed | None = None
 
-        run._boxed_call = True  # type: ignore[attr-defined]  # AOTAutograd hands over a list that may be emptied
-        return run
+    def boxed(self) -> Boxed:
+        def call(given: list[object]) -> Sequence[object]:
+            assert self.run is not None, "called before it was compiled"
+            return self.run(given)
 
-    return compile_boxed
+        call._boxed_call = True  # type: ignore[attr-defined]  # AOTAutograd hands over a list that may be emptied
+        return call
 
 
 @contextmanager

@@ -180,9 +180,10 @@ def _own_folder() -> Iterator[None]:
 @contextmanager
 def _own_trace(program: ExportedProgram) -> Iterator[None]:
     """Within torch.compile: Inductor finds neither Dynamo's context, which it would take for its own, nor Dynamo's rule that a graph has
-    no tensors in it, which constants are.
+    no tensors in it, which constants are. It forgets what is being timed when it is done: Dynamo, which isn't, would warn of that.
     """
-    modes = fake_modes(program)
+    modes, log = fake_modes(program), importlib.import_module("torch._dynamo.utils").get_chromium_event_logger()
+    timed = [(names, list(names)) for names in (log.get_stack(), log.get_pt2_compile_substack())]
     before = [mode.allow_non_fake_inputs for mode in modes]
     for mode in modes:
         mode.allow_non_fake_inputs = True
@@ -192,6 +193,8 @@ def _own_trace(program: ExportedProgram) -> Iterator[None]:
     finally:
         for mode, allowed in zip(modes, before, strict=True):
             mode.allow_non_fake_inputs = allowed
+        for names, old in timed:
+            names[:] = old
 
 
 def _has_option(name: str) -> bool:

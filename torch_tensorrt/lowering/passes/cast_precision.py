@@ -10,7 +10,14 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from torch_tensorrt.contracts.passes import lowering_pass
-from torch_tensorrt.graphs.editing import add_call, add_constant, fake_mode_of, infer, tensor_of, written_attributes
+from torch_tensorrt.graphs.editing import (
+    add_call,
+    add_constant,
+    fake_mode_of,
+    infer_again,
+    tensor_of,
+    written_attributes,
+)
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
@@ -113,7 +120,7 @@ class _Cast:
                     if self._overflows(node) or any(map(self._is_large, node.all_input_nodes)):
                         self.large.add(node)
                 if isinstance(node.meta.get("val"), (torch.Tensor, tuple, list)):
-                    node.meta["val"] = infer(node, self.mode)
+                    node.meta["val"] = infer_again(node, self.mode)
 
     def _is_low(self, node: fx.Node) -> bool:
         target = node.target

@@ -6,7 +6,14 @@ import torch
 from torch import fx
 
 from torch_tensorrt.contracts.passes import lowering_pass
-from torch_tensorrt.graphs.editing import add_call, add_constant, fake_mode_of, infer, tensor_of, written_attributes
+from torch_tensorrt.graphs.editing import (
+    add_call,
+    add_constant,
+    fake_mode_of,
+    infer_again,
+    tensor_of,
+    written_attributes,
+)
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
@@ -37,9 +44,9 @@ def truncate_double(graph_module: fx.GraphModule, settings: CompilationSettings)
             node.args = tuple(_narrow(argument) for argument in node.args)
             node.kwargs = {name: _narrow(argument) for name, argument in node.kwargs.items()}
             if isinstance(node.meta.get("val"), (torch.Tensor, tuple, list)):
-                node.meta["val"] = infer(node, mode)
+                node.meta["val"] = infer_again(node, mode)
         elif node.op == "call_function" and isinstance(node.meta.get("val"), torch.Tensor):
-            node.meta["val"] = infer(node, mode)  # getitem
+            node.meta["val"] = infer_again(node, mode)  # getitem
     _widen_results(graph_module, output, double_results)
     return True
 

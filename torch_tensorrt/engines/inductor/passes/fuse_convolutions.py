@@ -10,7 +10,7 @@ from torch_tensorrt.engines.inductor.fakes import register_fakes
 from torch_tensorrt.engines.inductor.passes.gate import HALF, on_gpu
 from torch_tensorrt.engines.inductor.passes.probing import works
 from torch_tensorrt.engines.inductor.passes.propagating import Propagation, can_propagate
-from torch_tensorrt.graphs.editing import add_call, add_constant, tensor_of, written_attributes
+from torch_tensorrt.graphs.editing import FUSED, add_call, add_constant, tensor_of, written_attributes
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
@@ -97,6 +97,7 @@ def _replace(graph_module: fx.GraphModule, relu: fx.Node, convolution: fx.Node, 
     if shared is not None and z is not None:
         z.update_arg(2, None)
     fused.meta["stack_trace"] = relu.meta.get("stack_trace")
+    fused.meta[FUSED] = 2 if z is None else 3
     relu.replace_all_uses_with(fused)
     return fused
 

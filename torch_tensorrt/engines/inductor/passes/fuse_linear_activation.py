@@ -8,7 +8,7 @@ from torch import fx
 from torch_tensorrt.contracts.passes import lowering_pass
 from torch_tensorrt.engines.inductor.knobs import read_knobs
 from torch_tensorrt.engines.inductor.passes.gate import on_gpu
-from torch_tensorrt.graphs.editing import add_call
+from torch_tensorrt.graphs.editing import FUSED, add_call
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
@@ -47,6 +47,7 @@ def _fuse(graph_module: fx.GraphModule, activation: fx.Node) -> bool:
     with graph_module.graph.inserting_before(product):
         fused = add_call(graph_module, aten._addmm_activation.default, (bias, x, weight), {"use_gelu": gelu})
     fused.meta["stack_trace"] = activation.meta.get("stack_trace")
+    fused.meta[FUSED] = 2
     product.replace_all_uses_with(fused)
     activation.replace_all_uses_with(source if view is not None else fused)
     graph_module.graph.erase_node(activation)
