@@ -52,14 +52,17 @@ def one_engine(plan: Plan | None) -> bool:
 
 
 @pytest.mark.parametrize("row", RANDOM)
-def test_a_range_of_batch_sizes(row: zoo.Row) -> None:
+def test_a_range_of_batch_sizes(row: zoo.Row, caplog: pytest.LogCaptureFixture) -> None:
     described = dynamic_inputs(row.sample)
     assert described is not None
     module = torch_tensorrt.compile(
         row.build().to(DEVICE), arg_inputs=list(described[0]), kwarg_inputs=described[1] or None, disable_tf32=True
     )
     assert one_engine(module.plan)
-    assert max(error(row, module, batch) for batch in (1, 3, 4, 8)) <= row.tolerance
+    # PyTorch upsamples images of fewer than 4 channels by other code on a GPU, and DETR's masks have its batch there.
+    narrowed = row.name == "detr"
+    assert ("the model as traced takes 4 to 8" in caplog.text) == narrowed
+    assert max(error(row, module, batch) for batch in ((4, 8) if narrowed else (1, 3, 4, 8))) <= row.tolerance
 
 
 @pytest.mark.parametrize("row", RANDOM)

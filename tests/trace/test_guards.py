@@ -77,4 +77,4 @@ def test_a_range_that_the_model_narrows_is_told_with_the_reason(caplog: pytest.L
 def test_ranges_that_are_as_asked_are_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
     trace(nn.Linear(8, 4).eval(), inputs=[Input(min_shape=(0, 8), opt_shape=(5, 8), max_shape=(8, 8))])
     trace(nn.Linear(8, 4).eval(), inputs=[Input(min_shape=(1, 8), opt_shape=(1, 8), max_shape=(8, 8))])
-    assert not caplog.text
+    assert "asks for sizes" not in caplog.text
