@@ -64,6 +64,8 @@ def test_quantized_models(options: dict[str, object], most: float, rows: int | N
     model, given = network(), {name: value for name, value in options.items() if name != "data"}
     data = [(images(),) for _ in range(4)] if "data" in options else None
     inputs = [varying() if rows is None else images(rows)]
+    if data is not None:
+        pytest.importorskip("torchao")
     program = torch_tensorrt.quantize(model, data, inputs=inputs, **given)
     module = torch_tensorrt.compile(program, inputs=inputs)
     assert in_one_engine(module)

@@ -59,7 +59,11 @@ def _weight(module: fx.GraphModule, node: fx.Node) -> Tensor | None:
 def _compressed(module: fx.GraphModule, weight: Tensor, form: tuple[int, int], name: str) -> fx.Node:
     bits, size = form
     numbers, scales = round_weight(weight.reshape(-1, size), bits=bits)
-    held = {"numbers": numbers, "scales": scales, "zeros": torch.zeros(len(scales), dtype=torch.int64)}
+    held = {
+        "numbers": numbers,
+        "scales": scales,
+        "zeros": torch.zeros(len(scales), dtype=torch.int64, device=numbers.device),
+    }
     for what, tensor in held.items():
         module.register_buffer(f"{name}_{what}", tensor)
     nodes = tuple(module.graph.get_attr(f"{name}_{what}") for what in held)
