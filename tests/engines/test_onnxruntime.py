@@ -110,6 +110,35 @@ def test_tensors_without_elements_pass_where_sizes_vary() -> None:
     agree(BACKEND.build(partition, CompilationSettings()).run([x]), (x, x))
 
 
+def test_memory_is_bound_anew_only_where_sizes_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    partition = make_partition(lambda a: (a * 2, a.sum(1)), [torch.randn(3, 4)], BACKEND, {0: [0]})
+    made, bound = BACKEND.build(partition, CompilationSettings()), []
+    give = made._give_memory
+
+    def noted(slot: object, inputs: list[Tensor], sizes: object) -> bool:
+        bound.append(len(inputs[0]))
+        return give(slot, inputs, sizes)
+
+    monkeypatch.setattr(made, "_give_memory", noted)
+    large = 4096  # rows that are no small tensor
+    for rows in (4, 4, 5, 5, 4, large, large, 0, 0, 4, 4, 0, large, 3):
+        x = torch.randn(rows, 4)
+        given = made.run([x])
+        agree(given, (x * 2, x.sum(1)))
+        agree(made.run([x + 1]), ((x + 1) * 2, (x + 1).sum(1)))
+        agree(given, (x * 2, x.sum(1)))  # its own memory
+    assert bound == [4, 5, 4, large, 0, large, 3]
+
+
+def test_threads_share_an_engine_with_calls_of_all_sizes() -> None:
+    partition = make_partition(lambda a: (a * 2, a.sum(1)), [torch.randn(3, 4)], BACKEND, {0: [0]})
+    made = BACKEND.build(partition, CompilationSettings())
+    batches = [torch.randn(rows, 4) for rows in (1, 2, 3, 0, 4096, 3, 3, 2, 4096, 5) for _ in range(20)]
+    with ThreadPoolExecutor(8) as pool:
+        for given, x in zip(pool.map(lambda x: made.run([x]), batches), batches, strict=True):
+            agree(given, (x * 2, x.sum(1)))
+
+
 @pytest.mark.parametrize(
     "dtype", [torch.float32, torch.float64, torch.float16, torch.int64, torch.int32, torch.bool, torch.uint8]
 )

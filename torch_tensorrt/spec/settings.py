@@ -79,10 +79,7 @@ class CompilationSettings:
         coerce=coercion.modules,
     )
     min_block_size: int = option(
-        5,
-        "Fewest operations that are worth an engine. A call that an engine's own pass fused from several counts as these.",
-        engine=False,
-        coerce=coercion.at_least(1),
+        5, "Fewest operations that are worth an engine.", engine=False, coerce=coercion.at_least(1)
     )
     require_full_compilation: bool = option(
         False, "Fail, listing every reason, unless all operations go into engines.", engine=False

@@ -33,13 +33,14 @@ def output_names(spec: EngineSpec) -> list[str]:
     return [f"output{place}" for place in range(len(spec.outputs))]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Slot:
-    """A binding that reads and writes memory of its own."""
+    """A binding that reads and writes memory of its own, for inputs of these sizes."""
 
     binding: sdk.Binding
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    sizes: tuple[torch.Size, ...] | None = None
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
 
 
 class ONNXRuntimeEngine(Engine):
@@ -65,13 +66,19 @@ class ONNXRuntimeEngine(Engine):
         self._known: dict[tuple[torch.Size, ...], _Shapes] = {}
         self._free: deque[sdk.Binding] = deque()  # append and pop are atomic
         self._slots: deque[_Slot] = deque()
-        self._only_small = all(_is_small(tensor) for tensor in (*spec.inputs, *spec.outputs))
+        tensors = (*spec.inputs, *spec.outputs)
+        self._varies = not all(tensor.is_static for tensor in tensors)
+        self._may_be_small = all(
+            not tensor.is_static or _is_small(tensor.shape_at("opt"), tensor) for tensor in tensors
+        )
+        self._large: tuple[torch.Size, ...] | None = None  # the last sizes that are not
         self._nothing = torch.empty(1, dtype=torch.uint8)  # an address for tensors without elements
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs for `inputs`, in memory of their own. What ONNX Runtime raises passes through."""
-        if self._only_small:
-            return self._run_small(inputs)
+        small = self._run_small(inputs) if self._may_be_small else None
+        if small is not None:
+            return small
         try:
             binding = self._free.pop()
         except IndexError:
@@ -88,12 +95,18 @@ class ONNXRuntimeEngine(Engine):
         self._free.append(binding)
         return tuple(made)
 
-    def _run_small(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The same in memory of a slot's own: what binding takes is much of what a small model takes."""
+    def _run_small(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
+        """The same in memory of a slot's own: what binding takes is much of what a small model takes. None for large tensors."""
+        sizes = tuple([tensor.shape for tensor in inputs]) if self._varies else ()
+        if sizes == self._large:
+            return None
         try:
             slot = self._slots.pop()
         except IndexError:
-            slot = self._new_slot()
+            slot = _Slot(self._session.io_binding())
+        if slot.sizes != sizes and not self._give_memory(slot, inputs, sizes):
+            self._slots.append(slot)
+            return None
         for memory, tensor in zip(slot.inputs, inputs, strict=True):
             memory.copy_(tensor.detach() if tensor.requires_grad else tensor)
         self._session.run_with_iobinding(slot.binding)
@@ -101,18 +114,24 @@ class ONNXRuntimeEngine(Engine):
         self._slots.append(slot)
         return outputs
 
-    def _new_slot(self) -> _Slot:
-        binding = self._session.io_binding()
+    def _give_memory(self, slot: _Slot, inputs: Sequence[Tensor], sizes: tuple[torch.Size, ...]) -> bool:
+        """Binds `slot` to memory for inputs of these sizes; False where a tensor isn't small."""
+        shapes = self._shapes(inputs) if self._varies else self._fixed
+        forms = [*zip([tensor.shape for tensor in inputs], self.spec.inputs, strict=True)]
+        results = [*zip(shapes, self.spec.outputs, strict=True)]
+        if not all(_is_small(shape, tensor) for shape, tensor in (*forms, *results)):
+            self._large = sizes
+            return False
+        slot.sizes = None  # until all is bound
         with torch.inference_mode(False):  # memory made in inference mode could not be written to outside of it
-            inputs, outputs = (
-                tuple(torch.empty(tensor.shape_at("opt"), dtype=tensor.dtype) for tensor in tensors)
-                for tensors in (self.spec.inputs, self.spec.outputs)
-            )
-        for (name, element), memory in zip(self._inputs, inputs, strict=True):
-            binding.bind_input(name, "cpu", 0, element, memory.shape, memory.data_ptr())
-        for (name, element, _), memory in zip(self._outputs, outputs, strict=True):
-            binding.bind_output(name, "cpu", 0, element, memory.shape, memory.data_ptr())
-        return _Slot(binding, inputs, outputs)
+            slot.inputs = tuple(torch.empty(shape, dtype=tensor.dtype) for shape, tensor in forms)
+            slot.outputs = tuple(torch.empty(shape, dtype=tensor.dtype) for shape, tensor in results)
+        for (name, element), memory in zip(self._inputs, slot.inputs, strict=True):
+            slot.binding.bind_input(name, "cpu", 0, element, memory.shape, memory.data_ptr())
+        for (name, element, _), memory in zip(self._outputs, slot.outputs, strict=True):
+            slot.binding.bind_output(name, "cpu", 0, element, memory.shape, memory.data_ptr())
+        slot.sizes = sizes
+        return True
 
     def _address(self, tensor: Tensor) -> int:
         return tensor.data_ptr() if tensor.numel() else self._nothing.data_ptr()
@@ -140,9 +159,9 @@ class ONNXRuntimeEngine(Engine):
         return write_payload(self._options, self._model)
 
 
-def _is_small(tensor: TensorSpec) -> bool:
-    """Of one size, which is neither large nor nothing."""
-    return tensor.is_static and 0 < math.prod(tensor.shape_at("opt")) * tensor.dtype.itemsize <= _SMALL
+def _is_small(shape: Sequence[int], tensor: TensorSpec) -> bool:
+    """Neither large nor nothing."""
+    return 0 < math.prod(shape) * tensor.dtype.itemsize <= _SMALL
 
 
 def _plain(tensor: Tensor) -> Tensor:
