@@ -33,7 +33,7 @@ from torch_tensorrt.spec.errors import BuildError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
 from torch_tensorrt.trace.symbols import SymbolRange, symbol_ranges
-from torch_tensorrt.trace.tracer import trace
+from torch_tensorrt.trace.tracer import trace, without_autocast
 from torch_tensorrt.tuning.candidates import Candidate
 from torch_tensorrt.tuning.choosing import Deadline, Order, Tuner, is_tuned, ordered, planned_as
 from torch_tensorrt.tuning.examples import flat_examples, made_up
@@ -54,7 +54,7 @@ def compile_model(
     Raises InputError, UnsupportedError or BuildError.
     """
     settings = CompilationSettings.from_options(**options)
-    with quiet_torch(), AtLevel(logging.DEBUG) if settings.debug else nullcontext():
+    with quiet_torch(), AtLevel(logging.DEBUG) if settings.debug else nullcontext(), without_autocast():
         return _compile(model, inputs, arg_inputs, kwarg_inputs, settings)
 
 

@@ -509,3 +509,36 @@ def test_the_function_can_be_called_with_a_graph_that_is_not_of_dynamo() -> None
         agree(run(x)[0], model(x))
         graph.get_parameter("0.weight").mul_(2)
         agree(run(x)[0], graph(x)[0])
+
+
+@pytest.mark.parametrize("engine", ["eager", "openvino", "inductor"])
+def test_engines_are_built_without_the_callers_autocast(engine: str, plans: list[Plan]) -> None:
+    """Its casts are in the graph; operators that a pass computes again would be cast once more."""
+    model, x = nn.Linear(64, 64).eval(), torch.randn(8, 64)
+
+    def exact_inside(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return model(x).softmax(-1) @ x.T
+
+    options = {"engine": engine, "truncate_double": True}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        wanted, given = exact_inside(x), compiled_by(exact_inside, **options)(x)
+        assert given.dtype == wanted.dtype == torch.float32
+        torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-4)
+        model.double()
+        wanted, given = exact_inside(x.double()), compiled_by(exact_inside, **options)(x.double())
+        assert given.dtype == wanted.dtype == torch.float64
+        torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-4)
+    assert all(plan.groups for plan in plans)
+
+
+def test_a_graph_that_torch_export_made_is_taken(plans: list[Plan]) -> None:
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU()).eval(), torch.randn(2, 4)
+    exported = torch.export.export(model, (x,)).module(check_guards=False)
+    with torch.no_grad():
+        agree(compiled_by(exported)(x), model(x))
+        (given,) = torch_tensorrt_backend(
+            torch.export.export(model, (x,)).graph_module, [*model.parameters(), x], options=SMALL
+        )(*model.parameters(), x)
+        agree(given, model(x))
+    assert all(plan.groups for plan in plans)

@@ -172,3 +172,21 @@ def test_a_recurrent_layer_whose_length_varies_is_an_input_error_that_says_why()
             nn.LSTM(4, 4, batch_first=True),
             inputs=[torch_tensorrt.Input(min_shape=(1, 2, 4), opt_shape=(1, 5, 4), max_shape=(1, 9, 4))],
         )
+
+
+@pytest.mark.parametrize("engine", ["eager", "openvino", "inductor"])
+def test_autocast_around_compile_is_no_part_of_the_model(engine: str, caplog: pytest.LogCaptureFixture) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 16)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x).softmax(-1) @ x.T
+
+    model, x = Net().eval(), torch.randn(4, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        compiled = torch_tensorrt.compile(model, inputs=[x], engine=engine, min_block_size=1)
+    assert caplog.text.count("without the autocast") == 1
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)

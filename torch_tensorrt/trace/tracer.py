@@ -56,7 +56,7 @@ def trace(
     device = _device_of(mod)
     examples = call.map(lambda leaf: example_tensor(leaf, device))
     dynamic_shapes = kwargs.get("dynamic_shapes") or dynamic_shapes_for(mod, call)
-    with _evaluation_mode(mod), torch.no_grad():
+    with _evaluation_mode(mod), torch.no_grad(), without_autocast():
         program = _export(mod, examples, dynamic_shapes, strict=bool(kwargs.get("strict", False)))
     check_guards(program, call)
     _restore_lower_bounds(program, call)
@@ -71,6 +71,18 @@ def _export(model: nn.Module, examples: CallInputs, dynamic_shapes: object, *, s
             return torch.export.export(model, examples.args, kwargs, dynamic_shapes=dynamic_shapes, strict=strict)  # type: ignore[arg-type]
     except Exception as error:
         raise explained(model, error) from error
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Within, operators give the dtypes that the graph says: torch.export records autocast only where the model itself turns it on."""
+    if torch._C._is_any_autocast_enabled():
+        _log.warning(
+            "The model is compiled as without the autocast that is on here, which isn't part of it. Turn autocast on in the model's "
+            "forward, or let engines compute in a shorter dtype: enabled_precisions={torch.bfloat16}."
+        )
+    with torch._C._DisableAutocast():
+        yield
 
 
 def _device_of(model: nn.Module) -> torch.device:

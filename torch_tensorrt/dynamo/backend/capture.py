@@ -252,12 +252,12 @@ def _expressions(node: fx.Node) -> list[object]:
     return [size.node.expr if isinstance(size, torch.SymInt) else None for size in shape]
 
 
-def _as_exported(stack: Mapping[str, tuple[str, type]]) -> dict[str, tuple[str, str]]:
+def _as_exported(stack: Mapping[str, tuple[str, type | str]]) -> dict[str, tuple[str, str]]:
     """`L['self'].layers[0]`, class  ->  `layers.0`, the class's name: as torch.export says it, which Inductor's packages need."""
     return {
         key: (
             _STEP.sub(lambda step: f".{step[1] or step[2]}", _ROOT.sub("", path)).lstrip("."),
-            f"{kind.__module__}.{kind.__qualname__}",
+            kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}",
         )
         for key, (path, kind) in stack.items()
     }

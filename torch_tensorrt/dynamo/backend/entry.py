@@ -113,7 +113,7 @@ def _compile(
             _require_repeatable(captured.impure)
 
         def build(graph_module: fx.GraphModule) -> fx.GraphModule:
-            with quiet_torch(), torch.no_grad():
+            with quiet_torch(), torch.no_grad(), torch._C._DisableAutocast():  # its casts are in the graph
                 return compile_graph(graph_module, choice, captured.ranges, for_engines)[0]
 
         return WeightedGraph(captured.module, captured.weights if settings.immutable_weights else {}, build)
