@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 import torch_tensorrt
 from torch_tensorrt import BuildError, InputError, UnsupportedError
 from torch_tensorrt.contracts.partition import Plan
-from torch_tensorrt.dynamo.backend import registration, torch_tensorrt_backend
+from torch_tensorrt.dynamo.backend import entry, registration, torch_tensorrt_backend
 from torch_tensorrt.engines.openvino.backend import OpenVINOBackend
 
 SMALL = {"min_block_size": 1}
@@ -542,3 +542,45 @@ def test_a_graph_that_torch_export_made_is_taken(plans: list[Plan]) -> None:
         )(*model.parameters(), x)
         agree(given, model(x))
     assert all(plan.groups for plan in plans)
+
+
+def test_what_nobody_expected_while_compiling_runs_in_pytorch_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*_: object) -> object:
+        raise torch.OutOfMemoryError("no memory left")
+
+    monkeypatch.setattr(entry, "compile_graph", fails)
+    model, x = nn.Linear(4, 3).eval(), torch.randn(2, 4)
+    with torch.no_grad():
+        agree(compiled_by(model)(x), model(x))
+    assert "runs in PyTorch: BuildError: This graph can't be compiled: OutOfMemoryError: no memory left" in caplog.text
+
+
+def test_tracing_in_one_thread_and_torch_compile_in_another_wait_for_each_other_in_one_order() -> None:
+    """torch.compile holds Dynamo's lock, which torch.export takes for control flow."""
+    told = run_elsewhere(
+        "import faulthandler, threading, torch, torch_tensorrt\n"
+        "from torch_tensorrt.dynamo.backend import torch_tensorrt_backend\n"
+        "faulthandler.dump_traceback_later(100, exit=True)\n"
+        "begun, called = threading.Event(), threading.Event()\n"
+        "class Branching(torch.nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        begun.set()\n"
+        "        called.wait(2)  # in vain where the lock is held already\n"
+        "        return torch.cond(x.sum() > 0, lambda x: x * 2, lambda x: x + 1, (x,))\n"
+        "def backend(graph, inputs, **_):\n"
+        "    called.set()\n"
+        "    return torch_tensorrt_backend(graph, inputs, options={'engine': 'eager', 'min_block_size': 1})\n"
+        "compiled = torch.compile(torch.nn.Linear(4, 4).eval(), backend=backend)\n"
+        "def call():\n"
+        "    begun.wait()\n"
+        "    with torch.no_grad():\n"
+        "        compiled(torch.ones(2, 4))\n"
+        "thread = threading.Thread(target=call)\n"
+        "thread.start()\n"
+        "torch_tensorrt.dynamo.trace(Branching().eval(), inputs=[torch.ones(3)])\n"
+        "thread.join()\n"
+        "print('both')\n"
+    )
+    assert told.split() == ["both"]

@@ -71,7 +71,7 @@ def test_weights_stay_apart_where_two_processes_compile_the_same_network(
         return pack(*arguments, **named)
 
     seen: list[object] = []
-    monkeypatch.setattr(sdk, "_compiling", nullcontext())  # another process doesn't know it
+    monkeypatch.setattr(sdk, "PREDICTING", nullcontext())  # another process doesn't know it
     monkeypatch.setattr(packing, "package_aoti", interrupted)
     made = make(mine, x)
     assert seen

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import torch_tensorrt
+from torch_tensorrt.contracts.partition import Plan
 from torch_tensorrt.dynamo.backend import entry
 
 pytestmark = pytest.mark.gpu
@@ -98,16 +99,22 @@ def test_other_weights_after_loading(tmp_path: Path) -> None:
     assert disagreement(run(x), other, x) < 1e-3
 
 
-def test_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = network()
-    compile_graph, plans = entry.compile_graph, []
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """Those of the graphs that torch.compile hands over."""
+    compile_graph, made = entry.compile_graph, list[Plan]()
 
     def noted(*given: object) -> object:
-        made = compile_graph(*given)  # type: ignore[arg-type]
-        plans.append(made[1])
-        return made
+        result = compile_graph(*given)  # type: ignore[arg-type]
+        made.append(result[1])
+        return result
 
     monkeypatch.setattr(entry, "compile_graph", noted)
+    return made
+
+
+def test_torch_compile(plans: list[Plan]) -> None:
+    model, x = network()
     run = torch.compile(model, backend="torch_tensorrt", dynamic=False, options={"min_block_size": 1})
     with torch.no_grad():
         assert disagreement(run(x), model, x) < 1e-3
@@ -178,7 +185,7 @@ def test_an_engine_is_taken_from_the_cache(tmp_path: Path, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize("varying", [False, True], ids=["fixed", "varying"])
-def test_torch_compile_with_the_mode_of_the_process(varying: bool) -> None:
+def test_torch_compile_with_the_mode_of_the_process(varying: bool, plans: list[Plan]) -> None:
     model, x = network()
     run = torch.compile(model, backend="torch_tensorrt", dynamic=varying, options={"min_block_size": 1})
     torch_tensorrt.runtime.set_cudagraphs_mode(True)
@@ -191,3 +198,19 @@ def test_torch_compile_with_the_mode_of_the_process(varying: bool) -> None:
             assert disagreement(run(x), model, x) < 1e-3
     finally:
         torch_tensorrt.runtime.set_cudagraphs_mode(False)
+    assert [plan.in_engines for plan in plans] == [plan.total for plan in plans] != []
+
+
+def test_an_exact_part_within_the_callers_autocast_stays_exact(plans: list[Plan]) -> None:
+    model, x = network()
+
+    def exact_inside(x: Tensor) -> Tensor:
+        with torch.autocast(DEVICE, enabled=False):
+            return model(x).softmax(-1)
+
+    with torch.no_grad(), torch.autocast(DEVICE, torch.bfloat16):
+        given = torch.compile(exact_inside, backend="torch_tensorrt", options={"min_block_size": 1})(x)
+        wanted = exact_inside(x)
+    assert given.dtype == wanted.dtype == torch.float32
+    assert float((given - wanted).norm() / wanted.norm()) < 1e-3
+    assert [plan.in_engines for plan in plans] == [plan.total for plan in plans] != []

@@ -78,3 +78,18 @@ def test_ranges_that_are_as_asked_are_not_told_of(caplog: pytest.LogCaptureFixtu
     trace(nn.Linear(8, 4).eval(), inputs=[Input(min_shape=(0, 8), opt_shape=(5, 8), max_shape=(8, 8))])
     trace(nn.Linear(8, 4).eval(), inputs=[Input(min_shape=(1, 8), opt_shape=(1, 8), max_shape=(8, 8))])
     assert "asks for sizes" not in caplog.text
+
+
+def test_ranges_of_sizes_that_follow_from_others_are_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    class Twice(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return x + y.repeat(2)
+
+    inputs = [
+        Input(min_shape=(2,), opt_shape=(8,), max_shape=(16,)),
+        Input(min_shape=(1,), opt_shape=(4,), max_shape=(8,)),
+    ]
+    compiled = torch_tensorrt.compile(Twice().eval(), inputs=inputs, engine="eager", min_block_size=1)
+    assert "asks for sizes" not in caplog.text
+    x, y = torch.randn(2), torch.randn(1)
+    torch.testing.assert_close(compiled(x, y), x + y.repeat(2))

@@ -100,6 +100,9 @@ def infer_again(node: fx.Node, mode: FakeTensorMode) -> object:
         dense = node.graph.call_function(
             torch.ops.aten.clone.default, (source,), {"memory_format": torch.contiguous_format}
         )
-    dense.meta = {"val": infer(dense, mode), "stack_trace": node.meta.get("stack_trace")}
+    dense.meta = {
+        **node.meta,
+        "val": infer(dense, mode),
+    }  # it is where the view is: in its module, and in PyTorch with it
     node.replace_input_with(source, dense)
     return infer(node, mode)

@@ -8,6 +8,7 @@ its size, without a word.
 
 from __future__ import annotations
 
+import importlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +19,29 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.export import ExportedProgram
 
 aten = torch.ops.aten
+
+
+class _Predicting:
+    """Dynamo's own lock, which a thread may take again: torch.compile holds it when it calls us, and torch.export takes it for control
+    flow, so that another lock besides would sooner or later be waited for by two threads for ever.
+    """
+
+    def __enter__(self) -> None:
+        self._lock().acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock().release()
+
+    @staticmethod
+    def _lock() -> threading.RLock:
+        lock: threading.RLock = importlib.import_module(
+            "torch._dynamo.convert_frame"
+        ).compile_lock  # takes time to import
+        return lock
+
+
 # torch.export switches the libraries off for the whole process: what we export waits for what we compile, and the other way round.
-PREDICTING = threading.RLock()
+PREDICTING = _Predicting()
 
 
 @contextmanager

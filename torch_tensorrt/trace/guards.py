@@ -51,14 +51,15 @@ def warn_of_narrowed_ranges(program: ExportedProgram, call: CallInputs) -> None:
     for node, leaf in zip(tensor_inputs(program), tensor_leaves(call), strict=False):
         for dim, (low, _, high) in ranges_of(leaf).items():
             size = node.meta["val"].shape[dim]
-            symbol = size.node.expr if isinstance(size, torch.SymInt) else None
+            symbol = size.node.expr if isinstance(size, torch.SymInt) and size.node.expr.is_symbol else None
             bounds = program.range_constraints.get(symbol)
             if bounds is None or (bounds.lower <= low and bounds.upper >= high):
                 continue
             reasons = [
                 f"{guard.expr} ({guard.sloc})"
                 for guard in size.node.shape_env.guards
-                if guard.expr.free_symbols == {symbol} and not guard.expr.has(sympy.Mod)
+                if guard.expr.free_symbols == {symbol}
+                and any(guard.expr.xreplace({symbol: sympy.Integer(end)}) == sympy.false for end in (low, high))
             ]
             _log.warning(
                 "Input %r asks for sizes from %d to %d in dimension %d; the model as traced takes %s to %s%s. A call with another size is "

@@ -20,7 +20,7 @@ from torch_tensorrt.graphs.editing import add_call
 from torch_tensorrt.lowering.decomposing import Table, taking_apart
 from torch_tensorrt.lowering.layout import KEEP_IN_TORCH, dense_order, invert
 from torch_tensorrt.lowering.pipeline import describe_attributes
-from torch_tensorrt.spec.errors import TorchTensorRTError, UnsupportedError
+from torch_tensorrt.spec.errors import BuildError, InternalError, TorchTensorRTError, UnsupportedError
 from torch_tensorrt.trace.symbols import SymbolRange
 
 Boxed = Callable[[list[object]], Sequence[object]]
@@ -51,7 +51,8 @@ def capture(
     """A function of `module`'s inputs that runs what `compile_captured` makes of the graph, and does what AOTAutograd took
     out of it: writes to inputs, and results that share memory with them.
 
-    Raises UnsupportedError when AOTAutograd can't trace the graph, and what `compile_captured` raises.
+    Raises UnsupportedError when AOTAutograd can't trace the graph, BuildError when it can't be compiled, and our errors that
+    `compile_captured` raises.
     """
     # Not at the top: this takes longer than importing this package, and has been done when torch.compile calls.
     from torch._dynamo.exc import TorchDynamoException
@@ -80,9 +81,16 @@ def capture(
         ) from error
     # Only now: while AOTAutograd traces, PyTorch has libraries switched off and takes operators apart in our way. An engine that
     # traces for itself, as Inductor does, would build on that.
-    for each in waiting:
-        with _disable_current_modes(), torch.no_grad():
-            each.run = compile_captured(each.captured)
+    try:
+        for each in waiting:
+            with _disable_current_modes(), torch.no_grad():
+                each.run = compile_captured(each.captured)
+    except (TorchTensorRTError, TorchDynamoException):
+        raise
+    except Exception as error:
+        raise BuildError(
+            f"This graph can't be compiled: {type(error).__name__}: {str(error).strip()[:1000]}"
+        ) from error
     return found
 
 
@@ -95,7 +103,8 @@ class _Waiting:
 
     def boxed(self) -> Boxed:
         def call(given: list[object]) -> Sequence[object]:
-            assert self.run is not None, "called before it was compiled"
+            if self.run is None:
+                raise InternalError("A graph was called before it was compiled. Please report this with the model.")
             return self.run(given)
 
         call._boxed_call = True  # type: ignore[attr-defined]  # AOTAutograd hands over a list that may be emptied

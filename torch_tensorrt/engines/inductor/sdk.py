@@ -23,13 +23,13 @@ from typing import Protocol, cast
 
 import torch
 from torch import Tensor
-from torch._guards import tracing
+from torch._guards import TracingContext, tracing
 from torch.export import ExportedProgram
 from torch.utils._python_dispatch import _disable_current_modes
 
 from torch_tensorrt.engines.inductor.cxx import compiler
 from torch_tensorrt.engines.inductor.fakes import register_fakes
-from torch_tensorrt.graphs.predictions import fake_modes, fresh_predictions
+from torch_tensorrt.graphs.predictions import PREDICTING, fake_modes, fresh_predictions
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.assumptions import Assumptions
 from torch_tensorrt.spec.errors import BuildError
@@ -39,7 +39,6 @@ RUNNERS = (
 )
 # Instruction sets that a compiler uses by itself when it is told to compile for the machine it runs on.
 _INSTRUCTIONS = re.compile(r"avx|amx|sse|pni|fma|f16c|bmi|abm|popcnt|movbe|gfni|vaes|vpclmul|pclmul|adx|sha_ni|aes")
-_compiling = threading.Lock()  # Inductor keeps its state in globals
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def _compile(program: ExportedProgram, choices: Choices, *, marked: bool) -> byt
     options = {name: value for name, value in wanted.items() if _has_option(name)}
     buffer = io.BytesIO()
     with (
-        _compiling, quiet_torch(), torch.no_grad(), nullcontext() if choices.tf32 else exact_float32(), _own_folder(),
+        PREDICTING, quiet_torch(), torch.no_grad(), nullcontext() if choices.tf32 else exact_float32(), _own_folder(),
         _own_trace(program), fresh_predictions(program),
     ):  # fmt: skip
         torch._inductor.aoti_compile_and_package(program, package_path=buffer, inductor_configs=options)
@@ -182,8 +181,8 @@ def _own_trace(program: ExportedProgram) -> Iterator[None]:
     """Within torch.compile: Inductor finds neither Dynamo's context, which it would take for its own, nor Dynamo's rule that a graph has
     no tensors in it, which constants are. It forgets what is being timed when it is done: Dynamo, which isn't, would warn of that.
     """
-    modes, log = fake_modes(program), importlib.import_module("torch._dynamo.utils").get_chromium_event_logger()
-    timed = [(names, list(names)) for names in (log.get_stack(), log.get_pt2_compile_substack())]
+    modes = fake_modes(program)
+    timed = [(names, list(names)) for names in (_timed() if TracingContext.try_get() is not None else ())]
     before = [mode.allow_non_fake_inputs for mode in modes]
     for mode in modes:
         mode.allow_non_fake_inputs = True
@@ -195,6 +194,12 @@ def _own_trace(program: ExportedProgram) -> Iterator[None]:
             mode.allow_non_fake_inputs = allowed
         for names, old in timed:
             names[:] = old
+
+
+def _timed() -> list[list[str]]:
+    """What Dynamo is timing at the moment, in the two lists that it keeps."""
+    log = importlib.import_module("torch._dynamo.utils").get_chromium_event_logger()
+    return [log.get_stack(), log.get_pt2_compile_substack()]
 
 
 def _has_option(name: str) -> bool:

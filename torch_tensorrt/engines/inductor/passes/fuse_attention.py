@@ -15,7 +15,7 @@ from torch_tensorrt.engines.inductor.passes.masks.forms import Linear, hides
 from torch_tensorrt.engines.inductor.passes.masks.reader import MaskReader, arguments_of, sizes_of
 from torch_tensorrt.engines.inductor.passes.masks.values import mask_reader
 from torch_tensorrt.engines.inductor.passes.propagating import Propagation, can_propagate
-from torch_tensorrt.graphs.editing import add_call
+from torch_tensorrt.graphs.editing import FUSED, add_call
 from torch_tensorrt.spec.settings import CompilationSettings
 
 aten = torch.ops.aten
@@ -206,6 +206,9 @@ def _fuse(graph_module: fx.GraphModule, scores: _Scores, result: fx.Node) -> fx.
         graph_module.graph.erase_node(new)
         return None
     new.meta.update({name: known for name, known in result.meta.items() if name != "val"})
+    new.meta[FUSED] = (
+        3 + (scores.scale != 1) + len(scores.added)
+    )  # two products and a softmax; views are not counted on
     return new
 
 

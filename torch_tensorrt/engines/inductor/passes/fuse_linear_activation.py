@@ -47,7 +47,7 @@ def _fuse(graph_module: fx.GraphModule, activation: fx.Node) -> bool:
     with graph_module.graph.inserting_before(product):
         fused = add_call(graph_module, aten._addmm_activation.default, (bias, x, weight), {"use_gelu": gelu})
     fused.meta["stack_trace"] = activation.meta.get("stack_trace")
-    fused.meta[FUSED] = 2
+    fused.meta[FUSED] = 1 + activation.meta.get(FUSED, 1)
     product.replace_all_uses_with(fused)
     activation.replace_all_uses_with(source if view is not None else fused)
     graph_module.graph.erase_node(activation)
