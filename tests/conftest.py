@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from torch_tensorrt.contracts.partition import Plan
+from torch_tensorrt.dynamo.backend import entry
+
 
 @pytest.fixture(autouse=True)
 def _same_random_numbers() -> None:
@@ -14,6 +17,21 @@ def _same_random_numbers() -> None:
 @pytest.fixture(autouse=True)
 def _no_engine_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCH_TENSORRT_ENGINE", raising=False)
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """The plan of each graph that torch.compile hands over from now on."""
+    made: list[Plan] = []
+    compile_graph = entry.compile_graph
+
+    def compile_and_note(*given: object) -> object:
+        outer, plan = compile_graph(*given)  # type: ignore[arg-type]
+        made.append(plan)
+        return outer, plan
+
+    monkeypatch.setattr(entry, "compile_graph", compile_and_note)
+    return made
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

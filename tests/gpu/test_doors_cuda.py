@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 import torch_tensorrt
 from torch_tensorrt.contracts.partition import Plan
-from torch_tensorrt.dynamo.backend import entry
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
@@ -97,20 +96,6 @@ def test_other_weights_after_loading(tmp_path: Path) -> None:
     replaced = torch_tensorrt.dynamo.refit_module_weights(loaded, torch.export.export(other, (x,)))
     run = replaced.module() if isinstance(replaced, torch.export.ExportedProgram) else replaced
     assert disagreement(run(x), other, x) < 1e-3
-
-
-@pytest.fixture
-def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """Those of the graphs that torch.compile hands over."""
-    compile_graph, made = entry.compile_graph, list[Plan]()
-
-    def noted(*given: object) -> object:
-        result = compile_graph(*given)  # type: ignore[arg-type]
-        made.append(result[1])
-        return result
-
-    monkeypatch.setattr(entry, "compile_graph", noted)
-    return made
 
 
 def test_torch_compile(plans: list[Plan]) -> None:

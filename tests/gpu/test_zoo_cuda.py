@@ -11,7 +11,6 @@ from torch import Tensor
 import torch_tensorrt
 from tests.zoo import models as zoo
 from torch_tensorrt.contracts.partition import Plan
-from torch_tensorrt.dynamo.backend import entry
 from torch_tensorrt.tools.coverage import dynamic_inputs, relative_error
 
 pytestmark = pytest.mark.gpu
@@ -76,15 +75,7 @@ def test_half_floats(row: zoo.Row) -> None:
 
 
 @pytest.mark.parametrize("row", RANDOM)
-def test_by_torch_compile(row: zoo.Row, monkeypatch: pytest.MonkeyPatch) -> None:
-    compile_graph, plans = entry.compile_graph, []
-
-    def noted(*given: object) -> object:
-        made = compile_graph(*given)  # type: ignore[arg-type]
-        plans.append(made[1])
-        return made
-
-    monkeypatch.setattr(entry, "compile_graph", noted)
+def test_by_torch_compile(row: zoo.Row, plans: list[Plan]) -> None:
     # Dynamo leaves LSTMs to Python unless it is told otherwise.
     with torch._dynamo.config.patch(allow_rnn=True):
         run = torch.compile(row.build().to(DEVICE), backend="torch_tensorrt", options={"disable_tf32": True})
