@@ -17,6 +17,7 @@ from torch_tensorrt import engines
 from torch_tensorrt.engines.inductor.passes import PASSES, attention_kernels, gate
 from torch_tensorrt.engines.inductor.passes.masks.reader import arguments_of
 from torch_tensorrt.engines.inductor.programs import lift, read_program, write_program
+from torch_tensorrt.graphs.editing import FUSED
 from torch_tensorrt.lowering.pipeline import lower
 from torch_tensorrt.partition.cutter import cut
 from torch_tensorrt.partition.planner import plan
@@ -474,6 +475,7 @@ def test_attention_of_products_and_softmax_becomes_one_operator(name: str, varyi
     after = lowered(model, given, "fuse_attention", "simplify_attention_masks", dynamic=(sizes,) if varying else None)
     assert kinds(after) == {wanted}
     assert not calls(after, aten._softmax.default)
+    assert all(node.meta[FUSED] >= 4 for node in calls(after, attention))
     assert_same(after, model, *given, error=2e-2)
     if varying:
         assert_same(after, model, *(each[:1, :7] if each.dim() == 2 else each[:1] for each in given), error=2e-2)

@@ -506,6 +506,7 @@ def test_gelu_by_hand_is_recognised(formula: nn.Module, found: int) -> None:
     x = torch.randn(4, 16)
     graph = lowered(formula, (x,), with_only("recognise_gelu"))
     assert operators(graph)["gelu"] == found
+    assert [node.meta[FUSED] for node in graph.graph.nodes if FUSED in node.meta] == [5] * found
     assert (len(operators(graph)) == 1) == bool(found)
     assert disagreement(graph, formula, (x,)) < 1e-6
 

@@ -11,9 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.node import Argument
 
 CONSTANT_PREFIX = "_constant_"
-FUSED = (
-    "torch_tensorrt_fused"  # in a node's metadata: of how many operators of the model it is made, if of more than one
-)
+# In a node's metadata: of how many operators of the model it is made, if of more than one.
+FUSED = "torch_tensorrt_fused"
 
 
 def tensor_of(graph_module: fx.GraphModule, node: fx.Node) -> torch.Tensor | None:
@@ -100,9 +99,7 @@ def infer_again(node: fx.Node, mode: FakeTensorMode) -> object:
         dense = node.graph.call_function(
             torch.ops.aten.clone.default, (source,), {"memory_format": torch.contiguous_format}
         )
-    dense.meta = {
-        **node.meta,
-        "val": infer(dense, mode),
-    }  # it is where the view is: in its module, and in PyTorch with it
+    # The copy is where the view is: in its module, and in PyTorch with it.
+    dense.meta = {**node.meta, "val": infer(dense, mode)}
     node.replace_input_with(source, dense)
     return infer(node, mode)

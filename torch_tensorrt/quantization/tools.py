@@ -13,12 +13,10 @@ import torch
 from torch import fx, nn
 
 from torch_tensorrt.observe.quiet import quiet_torch
+from torch_tensorrt.quantization.attention import annotate_attention, has_attention
 from torch_tensorrt.quantization.samples import Sample, run_on
 from torch_tensorrt.quantization.sources import name_sources
 from torch_tensorrt.spec.errors import EngineNotRunnable, InputError, UnsupportedError
-
-aten = torch.ops.aten
-_ATTENTION = frozenset({aten.scaled_dot_product_attention.default, aten._scaled_dot_product_flash_attention.default})
 
 
 def installed(name: str) -> bool:
@@ -59,14 +57,13 @@ def quantize_with_nncf(module: fx.GraphModule, samples: Sequence[Sample], *, sym
     if symmetric:
         raise InputError("symmetric=True is done by torchao only: give method='torchao', or leave method out.")
     nncf = _imported("nncf", "nncf")
-    attends = any(node.target in _ATTENTION for node in module.graph.nodes)
     try:
         with _silent("nncf", "torchao", "torch.utils._pytree"):
             made = nncf.quantize(
                 module,
                 nncf.Dataset([sample.args or dict(sample.kwargs) for sample in samples]),
                 subset_size=len(samples),
-                model_type=nncf.ModelType.TRANSFORMER if attends else None,
+                model_type=nncf.ModelType.TRANSFORMER if has_attention(module.graph) else None,
             )
     except Exception as error:
         raise UnsupportedError(
@@ -77,17 +74,21 @@ def quantize_with_nncf(module: fx.GraphModule, samples: Sequence[Sample], *, sym
 
 
 def quantize_with_torchao(module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool) -> nn.Module:
-    """torchao's PT2E flow with its quantizer for x86; `symmetric`: values are int8 around 0, where they are uint8 otherwise.
+    """torchao's PT2E flow with its quantizer for x86, and queries and keys of attention rounded too.
+
+    symmetric: all values are int8 around 0, where those that layers read are uint8 otherwise.
 
     Raises UnsupportedError with torchao's own words, EngineNotRunnable when it isn't installed.
     """
     flow = _imported("torchao", "torchao.quantization.pt2e.quantize_pt2e")
     x86 = _imported("torchao", "torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
-    config = _around_zero(x86) if symmetric else x86.get_default_x86_inductor_quantization_config()
+    default = x86.get_default_x86_inductor_quantization_config()
+    values = _values_around_zero()
+    config = type(default)(values, values, default.weight, default.bias, False) if symmetric else default
     name_sources(module.graph)
     try:
         with quiet_torch():
-            prepared = flow.prepare_pt2e(module, x86.X86InductorQuantizer().set_global(config))
+            prepared = flow.prepare_pt2e(module, _quantizer(x86, values).set_global(config))
     except Exception as error:
         raise UnsupportedError(
             f"torchao can't quantize this model: {type(error).__name__}: {error}\nTry method='nncf'."
@@ -99,12 +100,28 @@ def quantize_with_torchao(module: fx.GraphModule, samples: Sequence[Sample], *, 
     return made
 
 
-def _around_zero(x86: ModuleType):  # type: ignore[no-untyped-def]
-    """torchao's settings for x86, but for values: int8 with a zero point of 0."""
+def _quantizer(x86: ModuleType, around_zero: object):  # type: ignore[no-untyped-def]
+    """torchao's for x86, which leaves attention alone, with what `annotate_attention` adds."""
+    quantizers = _imported("torchao", "torchao.quantization.pt2e.quantizer")
+
+    def annotate(node: fx.Node, inputs: Mapping[fx.Node, object]) -> None:
+        if "quantization_annotation" not in node.meta:
+            node.meta["quantization_annotation"] = quantizers.QuantizationAnnotation(dict(inputs), _annotated=True)
+
+    class _WithAttention(x86.X86InductorQuantizer):  # type: ignore[misc, name-defined]
+        def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
+            model = super().annotate(model)
+            annotate_attention(model.graph, around_zero, annotate)
+            return model
+
+    return _WithAttention()
+
+
+def _values_around_zero() -> object:
+    """int8 with a zero point of 0."""
     quantizers = _imported("torchao", "torchao.quantization.pt2e.quantizer")
     observers = _imported("torchao", "torchao.quantization.pt2e.observer")
-    default = x86.get_default_x86_inductor_quantization_config()
-    values = quantizers.QuantizationSpec(
+    return quantizers.QuantizationSpec(
         dtype=torch.int8,
         quant_min=-128,
         quant_max=127,
@@ -112,7 +129,6 @@ def _around_zero(x86: ModuleType):  # type: ignore[no-untyped-def]
         is_dynamic=False,
         observer_or_fake_quant_ctr=observers.HistogramObserver.with_args(eps=2**-12),
     )
-    return type(default)(values, values, default.weight, default.bias, False)
 
 
 # In the order of preference: torchao searches ranges that leave the least error, NNCF takes the extremes (docs/quantization.md).

@@ -48,6 +48,10 @@ class InductorEngine(Engine):
         self._formats = tuple(FORMATS[name] for name in payload.formats)
         self._exact = self._on_gpu and not payload.choices.tf32
         self._first_runs = FirstRuns() if self._on_gpu and payload.choices.measured else None
+        plain = all(form is torch.contiguous_format for form in self._formats)
+        whole = not any(tensor.dtype.is_complex for tensor in tensors)
+        self._alone = not self._on_gpu and plain and whole and len(spec.outputs) == 1
+        self._loader: sdk.Loader | None = None  # of the code on a CPU, once it has run
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs for `inputs`, contiguous and in memory of their own; on a GPU on the current stream of its device.
@@ -55,6 +59,8 @@ class InductorEngine(Engine):
         What PyTorch raises passes through. Raises EngineNotRunnable, on the first run, when the code is for another machine
         and can't be compiled again here, FileFormatError when it can't be loaded.
         """
+        if self._alone:
+            return self._run_alone(inputs)
         device = self._device(inputs) if self._on_gpu else _CPU
         if (
             self._on_gpu and device.index != torch.cuda.current_device()
@@ -66,6 +72,26 @@ class InductorEngine(Engine):
         taken = [_memory(tensor) for tensor in (*inputs, *given)]
         outputs = self._call(loaded.loader, given)
         return tuple([_own(output, taken) for output in outputs])
+
+    def _run_alone(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The same on a CPU, for one result: looking at the storages of all tensors is a fourth of what a small network takes.
+
+        All that the code reads lies densely from an input's address on, and so does what it returns of it.
+        """
+        loader = self._loader
+        if loader is None:
+            loader = self._loader = self._loaded(_CPU).loader
+        given = [
+            tensor if tensor.is_contiguous() and not tensor.is_neg() else _in_format(tensor, torch.contiguous_format)
+            for tensor in inputs
+        ]
+        read = [(tensor.data_ptr(), tensor.nbytes) for tensor in given]
+        (output,) = loader.boxed_run(given)
+        start, size = output.data_ptr(), output.nbytes
+        for other, extent in read:
+            if start < other + extent and other < start + size:
+                return (output.detach().clone(memory_format=torch.contiguous_format),)
+        return (output if output.is_contiguous() else output.contiguous(),)
 
     def _call(self, loader: sdk.Loader, given: list[Tensor]) -> list[Tensor]:
         measures = self._first_runs is not None and self._first_runs.is_first(given)

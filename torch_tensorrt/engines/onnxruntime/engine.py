@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.results import new_result
 from torch_tensorrt.engines.onnxruntime import sdk
 from torch_tensorrt.engines.onnxruntime.payload import write_payload
 from torch_tensorrt.spec.errors import FileFormatError
@@ -89,7 +90,7 @@ class ONNXRuntimeEngine(Engine):
         shapes = self._fixed if self._static else self._shapes(inputs)
         made = []
         for (name, element, dtype), shape in zip(self._outputs, shapes, strict=True):
-            made.append(torch.empty(shape, dtype=dtype))
+            made.append(new_result(shape, dtype))
             binding.bind_output(name, "cpu", 0, element, shape, self._address(made[-1]))
         self._session.run_with_iobinding(binding)
         self._free.append(binding)

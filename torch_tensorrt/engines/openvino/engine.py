@@ -20,6 +20,7 @@ from torch import Tensor
 
 from torch_tensorrt.contracts.abilities import LayerTime, layers_as_json
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
+from torch_tensorrt.contracts.results import new_result
 from torch_tensorrt.engines.openvino import sdk
 from torch_tensorrt.engines.openvino.ports import Request
 from torch_tensorrt.engines.openvino.wiring import Wiring
@@ -261,7 +262,7 @@ class OpenVINOEngine(Engine):
             request.set_input_tensor(port, view)
             held.append(view)
         for port, place, show, dtype in self._writes:
-            outputs[place] = made = torch.empty(shapes[place], dtype=dtype)
+            outputs[place] = made = new_result(shapes[place], dtype)
             view = show(made)
             request.set_output_tensor(port, view)
             held.append(view)

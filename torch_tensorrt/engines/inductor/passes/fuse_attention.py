@@ -206,9 +206,8 @@ def _fuse(graph_module: fx.GraphModule, scores: _Scores, result: fx.Node) -> fx.
         graph_module.graph.erase_node(new)
         return None
     new.meta.update({name: known for name, known in result.meta.items() if name != "val"})
-    new.meta[FUSED] = (
-        3 + (scores.scale != 1) + len(scores.added)
-    )  # two products and a softmax; views are not counted on
+    # Two products and a softmax at least; views are not counted on.
+    new.meta[FUSED] = 3 + (scores.scale != 1) + len(scores.added)
     return new
 
 

@@ -1,0 +1,116 @@
+"""Attention's first product is computed in int8: queries and keys are rounded, what softmax gives and values are not."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+import pytest
+import torch
+from quantization.models import relative
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+import torch_tensorrt
+from torch_tensorrt import Input
+from torch_tensorrt.quantization import tools
+
+pytestmark = pytest.mark.skipif(not tools.installed("torchao"), reason="torchao is not installed")
+HEADS, WIDTH = 4, 64
+
+
+class Fused(nn.Module):
+    """By PyTorch's operator, with layers of its own for each operand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.heads(each(x)) for each in (self.query, self.key, self.value))
+        return self.out(self.attend(q, k, v).transpose(1, 2).flatten(2))
+
+    def heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (HEADS, WIDTH // HEADS)).transpose(1, 2)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+class Written(Fused):
+    """The same as products, a mask and a softmax."""
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        hidden = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool).triu(1)
+        scores = (q @ k.transpose(-2, -1)) / math.sqrt(WIDTH // HEADS)
+        return scores.masked_fill(hidden, -1e9).softmax(-1) @ v
+
+
+class Split(Fused):
+    """The operands come from one layer, as GPT-2 has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all = nn.Linear(WIDTH, 3 * WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.heads(each) for each in self.all(x).split(WIDTH, -1))
+        return self.out(self.attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+def quantized(model: nn.Module, data: Sequence[Tensor]) -> ExportedProgram:
+    varying = Input(min_shape=(1, 2, WIDTH), opt_shape=(2, 24, WIDTH), max_shape=(4, 64, WIDTH))
+    return torch_tensorrt.quantize(model, data, inputs=[varying], method="torchao")
+
+
+def rounded_around_zero(program: ExportedProgram) -> list[fx.Node]:
+    """What is rounded to int8 with one scale and a zero point of 0: no weight is."""
+    quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
+    found = program.graph.find_nodes(op="call_function", target=quantize)
+    return [node for node in found if node.args[2] == 0 and node.args[-1] is torch.int8]
+
+
+@pytest.mark.parametrize("make", [Fused, Written, Split])
+def test_queries_and_keys_are_rounded_and_nothing_else_of_attention(make: type[Fused]) -> None:
+    torch.manual_seed(0)
+    model, data = make().eval(), [torch.randn(2, 24, WIDTH) for _ in range(4)]
+    program = quantized(model, data)
+    assert len(rounded_around_zero(program)) == 2
+    x = torch.randn(3, 40, WIDTH)
+    with torch.no_grad():
+        assert relative(program.module()(x), model(x)) < 0.05
+
+
+@pytest.mark.parametrize("make", [Fused, Split])
+def test_openvino_attends_in_int8(make: type[Fused]) -> None:
+    torch.manual_seed(0)
+    model, data = make().eval(), [torch.randn(2, 24, WIDTH) for _ in range(4)]
+    program = quantized(model, data)
+    compiled = torch_tensorrt.compile(program, engine="openvino", require_full_compilation=True)
+    (told,) = torch_tensorrt.runtime.get_layer_info(compiled).values()
+    ran = [(layer["LayerType"], layer["Precision"]) for layer in json.loads(told)["Layers"]]
+    assert ("Subgraph", "i8") in ran, ran
+    for x in (data[0], torch.randn(3, 40, WIDTH)):
+        with torch.no_grad():
+            assert relative(compiled(x), program.module()(x)) < 1e-2
+
+
+def test_operands_that_are_no_float32_stay() -> None:
+    torch.manual_seed(0)
+
+    class Narrow(Fused):
+        def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return super().attend(q.bfloat16(), k.bfloat16(), v.bfloat16()).float()
+
+    model, data = Narrow().eval(), [torch.randn(2, 24, WIDTH) for _ in range(4)]
+    assert not rounded_around_zero(quantized(model, data))
+
+
+def test_a_product_without_softmax_stays() -> None:
+    class Product(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x @ x.transpose(-2, -1)).relu() @ x
+
+    program = quantized(Product().eval(), [torch.randn(2, 24, WIDTH)])
+    assert "quantize" not in str(program.graph)
