@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Sequence
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 import torch_tensorrt
-from torch_tensorrt import Input
+from torch_tensorrt import Input, InputError
 from torch_tensorrt.quantization import tools
 
 pytestmark = pytest.mark.skipif(not tools.installed("torchao"), reason="torchao is not installed")
@@ -47,6 +48,63 @@ class Written(Fused):
         return scores.masked_fill(hidden, -1e9).softmax(-1) @ v
 
 
+class Alike(Fused):
+    """Values are keys."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = self.key(x).tanh().unsqueeze(1)
+        return self.out(nn.functional.scaled_dot_product_attention(self.query(x).unsqueeze(1), kept, kept).squeeze(1))
+
+
+class Cached(Fused):
+    """Keys are written into a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: Tensor
+        self.register_buffer("kept", torch.zeros(2, 32, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.kept[:, :24] = self.key(x)
+        values = nn.functional.pad(self.value(x), (0, 0, 0, 8))
+        return nn.functional.scaled_dot_product_attention(self.query(x), self.kept, values)
+
+
+class Sliced(Fused):
+    """A part of the keys is written anew."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        key = self.key(x)
+        key[..., : WIDTH // 2] = key[..., : WIDTH // 2] * 3 + 1
+        return nn.functional.scaled_dot_product_attention(self.query(x), key, self.value(x))
+
+
+class Changed(Fused):
+    """Keys are a buffer that each call changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bank: Tensor
+        self.register_buffer("bank", torch.randn(24, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        result = (self.query(x) @ self.bank.t()).softmax(-1) @ self.bank
+        self.bank.add_(1.0)
+        return result
+
+
+class Classes(Fused):
+    """A softmax of a product with a weight, and of one of two values, without a second product: no attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(WIDTH, 7))
+
+    def forward(self, x: Tensor) -> Tensor:
+        values = self.value(x)
+        return (self.query(x) @ self.weight).softmax(-1).sum(-1) + (values @ values.mT).softmax(-1).sum(-1)
+
+
 class Split(Fused):
     """The operands come from one layer, as GPT-2 has it."""
 
@@ -71,15 +129,59 @@ def rounded_around_zero(program: ExportedProgram) -> list[fx.Node]:
     return [node for node in found if node.args[2] == 0 and node.args[-1] is torch.int8]
 
 
+LAYERS = {torch.ops.aten.linear.default, operator.getitem}
+ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+SECOND = {ATTENTION, torch.ops.aten.matmul.default}
+
+
+def shown_by_the_values(program: ExportedProgram) -> list[object]:
+    """What the last product multiplies with, back to the layer."""
+    last = [node for node in program.graph.nodes if node.target in SECOND][-1]
+    node, targets = last.args[2 if last.target is ATTENTION else 1], []
+    while isinstance(node, fx.Node):
+        targets.append(node.target)
+        node = node.args[0] if node.target not in LAYERS else None
+    return targets
+
+
 @pytest.mark.parametrize("make", [Fused, Written, Split])
 def test_queries_and_keys_are_rounded_and_nothing_else_of_attention(make: type[Fused]) -> None:
     torch.manual_seed(0)
     model, data = make().eval(), [torch.randn(2, 24, WIDTH) for _ in range(4)]
     program = quantized(model, data)
-    assert len(rounded_around_zero(program)) == 2
+    rounded = rounded_around_zero(program)
+    assert len(rounded) == 2
+    assert all(node.args[0].target in LAYERS for node in rounded)
+    seen = shown_by_the_values(program)
+    assert seen[-1] in LAYERS
+    assert "quantize" not in str(seen)
     x = torch.randn(3, 40, WIDTH)
     with torch.no_grad():
         assert relative(program.module()(x), model(x)) < 0.05
+
+
+@pytest.mark.parametrize("make", [Alike, Cached, Sliced, Changed, Classes])
+@pytest.mark.parametrize("symmetric", [False, True], ids=["", "symmetric"])
+def test_what_would_be_rounded_at_the_wrong_time_or_is_no_attention_stays(make: type[Fused], symmetric: bool) -> None:
+    torch.manual_seed(0)
+    model, data = make().eval(), [torch.randn(2, 24, WIDTH) for _ in range(4)]
+
+    def roundings(**options: bool) -> list[str]:
+        program = torch_tensorrt.quantize(model, data, method="torchao", symmetric=symmetric, **options)
+        quantize = torch.ops.quantized_decomposed.quantize_per_tensor.default
+        return [str(node.args) for node in program.graph.find_nodes(op="call_function", target=quantize)]
+
+    assert roundings() == roundings(attention=False)
+
+
+def test_attention_can_be_left_in_float32() -> None:
+    torch.manual_seed(0)
+    model, data = Fused().eval(), [torch.randn(2, 24, WIDTH) for _ in range(4)]
+    program = torch_tensorrt.quantize(model, data, attention=False)
+    assert not rounded_around_zero(program)
+    for options in ({"method": "nncf"}, {"weight_only": True}, {"precision": "float8"}):
+        with pytest.raises(InputError, match="attention=False"):
+            torch_tensorrt.quantize(model, data, attention=False, **options)
 
 
 @pytest.mark.parametrize("make", [Fused, Split])

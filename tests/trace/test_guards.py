@@ -93,3 +93,42 @@ def test_ranges_of_sizes_that_follow_from_others_are_not_told_of(caplog: pytest.
     assert "asks for sizes" not in caplog.text
     x, y = torch.randn(2), torch.randn(1)
     torch.testing.assert_close(compiled(x, y), x + y.repeat(2))
+
+
+class ScaleOfSizes(nn.Module):
+    """The scale of attention is a number that torch.export makes a constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x, x, x, scale=x.shape[1] ** -0.5)
+
+
+class EpsOfSizes(nn.Module):
+    """So is the eps of a norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.layer_norm(x, (8,), eps=1 / x.shape[1])
+
+
+class ScaledBySizes(nn.Module):
+    """Multiplied, the number is computed at each call."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.scaled_dot_product_attention(x * x.shape[1] ** -0.5, x, x, scale=1.0) + x / x.shape[1]
+
+
+@pytest.mark.parametrize("model", [ScaleOfSizes(), EpsOfSizes()])
+def test_a_number_of_sizes_that_became_a_constant_is_an_error(model: nn.Module) -> None:
+    varying = torch_tensorrt.Input(min_shape=(2, 2, 8), opt_shape=(2, 4, 8), max_shape=(2, 8, 8))
+    with pytest.raises(torch_tensorrt.InputError, match=r"takes this number as a constant.*Multiply a tensor"):
+        torch_tensorrt.compile(model, inputs=[varying], engine="eager", min_block_size=1)
+    x = torch.randn(2, 4, 8)
+    fixed = torch_tensorrt.compile(model, inputs=[x], engine="eager", min_block_size=1)
+    torch.testing.assert_close(fixed(x), model(x))
+
+
+def test_a_number_of_sizes_that_is_multiplied_varies() -> None:
+    varying = torch_tensorrt.Input(min_shape=(2, 2, 8), opt_shape=(2, 4, 8), max_shape=(2, 8, 8))
+    compiled = torch_tensorrt.compile(ScaledBySizes(), inputs=[varying], engine="eager", min_block_size=1)
+    for size in (2, 4, 8):
+        x = torch.randn(2, size, 8)
+        torch.testing.assert_close(compiled(x), ScaledBySizes()(x))

@@ -7,9 +7,6 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <openvino/openvino.hpp>
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 
 #include <algorithm>
 #include <cstring>
@@ -25,23 +22,6 @@ namespace {
 
 constexpr size_t kSmall = 32 * 1024; // bytes
 constexpr size_t kAlignment = 64;
-constexpr size_t kLarge = size_t{32} << 20; // bytes up to which malloc may hand out what it has used before
-constexpr size_t kHugePage = size_t{2} << 20;
-
-// Uninitialised memory for a result. The system is asked for huge pages: the pages of 4 KiB of new memory take longer than
-// writing to them. A wish: where there are none, nothing changes.
-at::Tensor new_result(at::IntArrayRef sizes, at::ScalarType dtype) {
-  at::Tensor made = at::detail::empty_cpu(sizes, dtype);
-#if defined(__linux__)
-  if (made.nbytes() >= kLarge) {
-    const auto begin = reinterpret_cast<uintptr_t>(made.mutable_data_ptr());
-    const uintptr_t start = (begin + kHugePage - 1) / kHugePage * kHugePage;
-    const size_t size = (begin + made.nbytes() - start) / kHugePage * kHugePage;
-    (void)madvise(reinterpret_cast<void*>(start), size, MADV_HUGEPAGE);
-  }
-#endif
-  return made;
-}
 
 ov::Core& core() {
   static ov::Core* made = new ov::Core(); // never destroyed: engines may outlive the static objects of the process
@@ -246,7 +226,7 @@ class OpenVINOEngine final : public Engine {
       const ov::Tensor found = slot->request.get_output_tensor(port.port);
       const ov::Shape sizes_found = found.get_shape();
       const std::vector<int64_t> shape(sizes_found.begin(), sizes_found.end());
-      outputs[port.place] = new_result(shape, port.dtype);
+      outputs[port.place] = at::detail::empty_cpu(shape, port.dtype);
       std::memcpy(address(outputs[port.place].mutable_data_ptr()), found.data(), found.get_byte_size());
     }
     for (size_t at = 0; at < small_outputs_.size(); ++at) {
@@ -467,7 +447,7 @@ class OpenVINOEngine final : public Engine {
     Tensors outputs(spec_.outputs.size());
     for (const auto* ports : {&small_outputs_, &outputs_}) {
       for (const Port& port : *ports) {
-        outputs[port.place] = new_result(sizes[port.place], port.dtype);
+        outputs[port.place] = at::detail::empty_cpu(sizes[port.place], port.dtype);
       }
     }
     return outputs;

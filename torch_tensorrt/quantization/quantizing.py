@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from torch import nn
 from torch.export import ExportedProgram
@@ -32,6 +33,7 @@ def quantize(
     weight_only: bool = False,
     group_size: int | None = None,
     symmetric: bool = False,
+    attention: bool = True,
 ) -> ExportedProgram:
     """A program whose layers compute in int8 once it is compiled: `torch_tensorrt.compile(quantize(model, data))`.
 
@@ -48,6 +50,8 @@ def quantize(
         weight_only: weights of linear layers only, each row with a scale of its own; values stay float32.
         group_size: with weight_only, so many columns of a row have a scale of their own. Default: 128 for int4, the row for int8.
         symmetric: values are int8 with a zero point of 0, which is what TensorRT takes; torchao only.
+        attention: queries and keys are rounded as well. False, with torchao only, leaves attention in float32: for models whose keys
+            have a few channels with far larger numbers than the others.
 
     Raises:
         InputError: an argument is not acceptable, or the model refuses a sample. UnsupportedError: the model can't be traced, or the
@@ -56,10 +60,14 @@ def quantize(
     if not isinstance(model, (nn.Module, ExportedProgram)):
         raise InputError(f"A {type(model).__name__} can't be quantized; pass an nn.Module or ExportedProgram.")
     _check_precision(precision, weight_only=weight_only, group_size=group_size)
+    if not attention and (weight_only or precision == _FLOAT8):
+        raise InputError(
+            "attention=False is for values in int8: weight_only=True and 'float8' leave attention as it is."
+        )
     if weight_only:
         samples = [] if calibration_data is None else read_samples(calibration_data)
     else:
-        chosen = _method(method, precision, symmetric=symmetric)
+        chosen = partial(_method(method, precision, symmetric=symmetric, attention=attention), symmetric=symmetric)
         samples = read_samples(() if calibration_data is None else calibration_data)
     program = _program(model, inputs, samples)
     module = module_of(program)
@@ -71,7 +79,7 @@ def quantize(
             drop_unread(module)
             return export_again(module, program)
         run_on(module, samples[:1], "The model")
-        made = chosen(module, samples, symmetric=symmetric)
+        made = chosen(module, samples) if attention else chosen(module, samples, attention=False)
         restore_buffers(made, program)
         drop_unread(made)
         return export_again(made, program)
@@ -96,13 +104,13 @@ def _check_precision(precision: object, *, weight_only: bool, group_size: int | 
         )
 
 
-def _method(method: object, precision: str, *, symmetric: bool) -> Callable[..., nn.Module]:
+def _method(method: object, precision: str, *, symmetric: bool, attention: bool) -> Callable[..., nn.Module]:
     if precision == _FLOAT8:
         if method != "auto" or symmetric:
             raise InputError("precision='float8' needs no tool, and is around 0: leave `method` and `symmetric` out.")
         return calibrate_float8
     if method == "auto":
-        fitting = ("torchao",) if symmetric else tuple(METHODS)
+        fitting = ("torchao",) if symmetric or not attention else tuple(METHODS)
         found = next((name for name in fitting if installed(name)), None)
         if found is None:
             raise EngineNotRunnable(

@@ -49,13 +49,17 @@ def _imported(package: str, module: str) -> ModuleType:
         ) from error
 
 
-def quantize_with_nncf(module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool) -> nn.Module:
+def quantize_with_nncf(
+    module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool, attention: bool = True
+) -> nn.Module:
     """NNCF's post-training quantization, with its settings for transformers where the graph has attention in it.
 
     Raises UnsupportedError with NNCF's own words, EngineNotRunnable when it isn't installed.
     """
     if symmetric:
         raise InputError("symmetric=True is done by torchao only: give method='torchao', or leave method out.")
+    if not attention:
+        raise InputError("attention=False is done by torchao only: give method='torchao', or leave method out.")
     nncf = _imported("nncf", "nncf")
     try:
         with _silent("nncf", "torchao", "torch.utils._pytree"):
@@ -73,10 +77,12 @@ def quantize_with_nncf(module: fx.GraphModule, samples: Sequence[Sample], *, sym
     return made
 
 
-def quantize_with_torchao(module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool) -> nn.Module:
-    """torchao's PT2E flow with its quantizer for x86, and queries and keys of attention rounded too.
+def quantize_with_torchao(
+    module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool, attention: bool = True
+) -> nn.Module:
+    """torchao's PT2E flow with its quantizer for x86.
 
-    symmetric: all values are int8 around 0, where those that layers read are uint8 otherwise.
+    symmetric: all values are int8 around 0, where those that layers read are uint8 otherwise. attention: queries and keys too.
 
     Raises UnsupportedError with torchao's own words, EngineNotRunnable when it isn't installed.
     """
@@ -88,7 +94,9 @@ def quantize_with_torchao(module: fx.GraphModule, samples: Sequence[Sample], *, 
     name_sources(module.graph)
     try:
         with quiet_torch():
-            prepared = flow.prepare_pt2e(module, _quantizer(x86, values).set_global(config))
+            prepared = flow.prepare_pt2e(
+                module, (_quantizer(x86, values) if attention else x86.X86InductorQuantizer()).set_global(config)
+            )
     except Exception as error:
         raise UnsupportedError(
             f"torchao can't quantize this model: {type(error).__name__}: {error}\nTry method='nncf'."

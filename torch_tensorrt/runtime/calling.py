@@ -66,6 +66,11 @@ class Door:
         """Whether only tensors of certain sizes are let in."""
         return self._check.is_static
 
+    @property
+    def is_like_the_last(self) -> Callable[[Sequence[object]], bool] | None:
+        """Whether arguments by position are tensors just like those of the last call; None where not all arguments are tensors."""
+        return self._check.is_like_the_last if self._only_tensors else None
+
     def enter(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Sequence[object]:
         """The flat inputs. Raises InputError when they are not what the model was compiled for."""
         moves = devices.moves_inputs and self._home is not None

@@ -23,31 +23,31 @@ class EngineCall:
     """Calls the engine in an attribute of `owner`. `checked`: its inputs are the module's own, which the door has checked.
 
     The first call of an engine makes the engine's own check all the same: a damaged file can say one thing of the graph's inputs and
-    another of the engine's.
+    another of the engine's. known: (the bytes in the attribute, their engine), once it was called.
     """
 
     def __init__(self, owner: fx.GraphModule, attribute: str, *, checked: bool) -> None:
-        self._buffers = owner._buffers
-        self._attribute = attribute
+        self.buffers = owner._buffers
+        self.attribute = attribute
         self._checked = checked
-        self._known: tuple[Tensor | None, LiveEngine | None] = (None, None)  # one attribute: threads see both of a pair
+        self.known: tuple[Tensor | None, LiveEngine | None] = (None, None)  # one attribute: threads see both of a pair
         self.__name__ = f"call_{attribute}"
         self.__module__ = __name__
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """The engine's outputs."""
-        constant = self._buffers[self._attribute]
-        known, live = self._known
+        constant = self.buffers[self.attribute]
+        known, live = self.known
         if known is not constant or live is None:
             return self.live()(inputs)
         return live.run(inputs) if self._checked else live(inputs)
 
     def live(self) -> LiveEngine:
         """The engine itself."""
-        constant = self._buffers[self._attribute]
+        constant = self.buffers[self.attribute]
         assert constant is not None
         live = live_engine(constant)
-        self._known = (constant, live)
+        self.known = (constant, live)
         return live
 
     def __deepcopy__(self, memo: dict[int, object]) -> EngineCall:

@@ -36,16 +36,16 @@ SCHEMA = "execute_engine(Tensor[] inputs, Tensor engine, str spec) -> Tensor[]"
 
 
 class LiveEngine:
-    """An engine in memory with the check of its inputs."""
+    """An engine in memory with the check of its inputs. run_engine: the engine's own `run`."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._run = engine.run
+        self.run_engine = engine.run
         watching.tell_made(engine)
         checks_itself = isinstance(engine, NativeEngine)
         self._check = None if checks_itself else InputCheck(f"Engine {engine.spec.name!r}", engine.spec.inputs)
         name, contents = f"Engine {engine.spec.name!r}", contents_of_engine(engine.spec)
-        self.graphs = GraphCalls(name, self._run, contents, Options())
+        self.graphs = GraphCalls(name, self.run_engine, contents, Options())
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """Checks the inputs and runs the engine."""
@@ -57,7 +57,7 @@ class LiveEngine:
         """Runs the engine on inputs that were checked."""
         if watching.watchers:
             return watching.run_watched(self.engine, inputs)
-        return self.graphs.or_run(inputs) if mode.each_engine else self._run(inputs)  # type: ignore[return-value]
+        return self.graphs.or_run(inputs) if mode.each_engine else self.run_engine(inputs)  # type: ignore[return-value]
 
 
 class _ByMemory(Generic[Value]):

@@ -20,7 +20,8 @@ _log = logger("trace")
 
 
 def check_guards(program: ExportedProgram, call: CallInputs) -> None:
-    """Raises InputError when some result was taken to have size 1, which doesn't hold at all sizes that the Inputs allow.
+    """Raises InputError when some result was taken to have size 1, or a number that is computed of sizes to be a constant, which
+    doesn't hold at all sizes that the Inputs allow.
 
     Where one size was taken to be larger than another one, and isn't always, a warning says so. Other assumptions are about
     memory layouts, or are the model's own conditions (a size that is a multiple of 8), which PyTorch has as well.
@@ -37,6 +38,12 @@ def check_guards(program: ExportedProgram, call: CallInputs) -> None:
             raise InputError(
                 f"torch.export took {guard.lhs} for 1, which it is at the typical sizes only (not at {sizes}), so that the program would "
                 "be wrong at others. Give the Input another opt_shape, or compile for fixed sizes."
+            )
+        if isinstance(guard, sympy.Eq) and guard.has(sympy.Float):
+            raise InputError(
+                f"torch.export took {guard.lhs} for {guard.rhs}, which it is at the typical sizes only (not at {sizes}), so that the program "
+                "would be wrong at others: an operator takes this number as a constant (the scale of attention, the eps of a norm). "
+                "Multiply a tensor by it instead, or compile for fixed sizes."
             )
         if isinstance(guard, (sympy.Lt, sympy.Gt, sympy.Le, sympy.Ge)) and _joins_symbols(guard):
             _log.warning(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
-from torch_tensorrt.contracts.results import new_result
+from torch_tensorrt.contracts.results import ResultMemory
 from torch_tensorrt.engines.onnxruntime import sdk
 from torch_tensorrt.engines.onnxruntime.payload import write_payload
 from torch_tensorrt.spec.errors import FileFormatError
@@ -72,6 +72,7 @@ class ONNXRuntimeEngine(Engine):
         self._may_be_small = all(
             not tensor.is_static or _is_small(tensor.shape_at("opt"), tensor) for tensor in tensors
         )
+        self._results = ResultMemory()
         self._large: tuple[torch.Size, ...] | None = None  # the last sizes that are not
         self._nothing = torch.empty(1, dtype=torch.uint8)  # an address for tensors without elements
 
@@ -90,7 +91,7 @@ class ONNXRuntimeEngine(Engine):
         shapes = self._fixed if self._static else self._shapes(inputs)
         made = []
         for (name, element, dtype), shape in zip(self._outputs, shapes, strict=True):
-            made.append(new_result(shape, dtype))
+            made.append(self._results.new(shape, dtype))
             binding.bind_output(name, "cpu", 0, element, shape, self._address(made[-1]))
         self._session.run_with_iobinding(binding)
         self._free.append(binding)

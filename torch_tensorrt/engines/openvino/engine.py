@@ -20,7 +20,7 @@ from torch import Tensor
 
 from torch_tensorrt.contracts.abilities import LayerTime, layers_as_json
 from torch_tensorrt.contracts.engine import Engine, EngineSpec
-from torch_tensorrt.contracts.results import new_result
+from torch_tensorrt.contracts.results import ResultMemory
 from torch_tensorrt.engines.openvino import sdk
 from torch_tensorrt.engines.openvino.ports import Request
 from torch_tensorrt.engines.openvino.wiring import Wiring
@@ -95,6 +95,7 @@ class OpenVINOEngine(Engine):
         self._write = write
         self._keep = keep
         self._releases = False
+        self._results = ResultMemory()
         self._timed: OpenVINOEngine | None = None
         self._timing = threading.Lock()
         self._runs = 0  # timed ones
@@ -221,7 +222,9 @@ class OpenVINOEngine(Engine):
         if held is None:
             self._free.append(slot)
             return None
-        _fill(held, inputs)
+        for given, memory in held.inputs:
+            tensor = inputs[given]
+            memory.copy_(tensor.detach() if tensor.requires_grad else tensor)
         self._execute(slot.request)
         outputs = tuple([memory.clone() for _, memory in held.outputs])
         self._free.append(slot)
@@ -262,7 +265,7 @@ class OpenVINOEngine(Engine):
             request.set_input_tensor(port, view)
             held.append(view)
         for port, place, show, dtype in self._writes:
-            outputs[place] = made = new_result(shapes[place], dtype)
+            outputs[place] = made = self._results.new(shapes[place], dtype)
             view = show(made)
             request.set_output_tensor(port, view)
             held.append(view)
@@ -313,6 +316,7 @@ class OpenVINOEngine(Engine):
         """Whether requests, with the memory of intermediate results, go after each run. The compiled model stays."""
         before, self._releases = self._releases, always
         self._free = deque(maxlen=0 if always else None)  # one of no length keeps nothing
+        self._results = ResultMemory(kept=0) if always else ResultMemory()
         if always:
             self._compiled.release_memory()
         return before
