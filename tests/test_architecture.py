@@ -51,10 +51,10 @@ BUDGETS = {
     "compiler.py": 280,  # design 200: also the graphs that torch.compile hands over, and the fastest of several ways
     "engine_choice.py raw_engine.py": 330,  # not in the design: which engine, and engines for and from other programs (issue 4)
     "spec": 1850,  # design 900: checks and normal forms of values are half of it; several ranges; what is documented and refused
-    "contracts": 1310,  # design 750: raw engines that come back; layers, trials of tuning; mapped files; parked weights; large results
+    "contracts": 1340,  # design 750: raw engines that come back; layers, trials of tuning; mapped files; parked weights; large results
     "archives": 450,  # not in the design: what is looked at before PyTorch reads a program
     "observe logging.py": 420,  # design 300: graphs shown to the Debugger; builds monitored
-    "trace": 630,  # design 350: the ranges of symbols are read here, what torch.export took for granted, and why it failed
+    "trace": 645,  # design 350: the ranges of symbols are read here, what torch.export took for granted, and why it failed
     "lowering": 1660,  # design 1,500: quantized weights as each tool writes them; views behind convolutions
     "graphs": 320,  # not in the design: what several rooms do to graphs: edits, quantized operators, comparing results
     "partition": 900,  # design 500: sizes are computed again inside each partition; whole programs; sizes nobody can tell
@@ -77,7 +77,7 @@ BUDGETS = {
 }
 # The core: design 12,000. Since then: three formats, the engine cache, refitting, screened files, inductor, all doors; passes for
 # CUDA, CUDA graphs, measured choice, onnxruntime, quantization, profiles of layers.
-CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 39_300, 400, 60, 40, 0.03, 6
+CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 39_350, 400, 60, 40, 0.03, 6
 # The documented signatures of the public verbs, which are not ours to shorten.
 LONG_SIGNATURES = {
     "tools/command.py:coverage",  # a parameter for each option of the command

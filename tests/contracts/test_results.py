@@ -78,6 +78,13 @@ def test_small_results_and_other_sizes_have_memory_of_their_own() -> None:
     assert len(memory._kept) == 2
 
 
+def test_memory_of_other_sizes_goes_back_to_the_system() -> None:
+    memory = ResultMemory()
+    memory.new((NUMBERS,), torch.float32)
+    memory.new((NUMBERS + 1,), torch.float32)
+    assert [each.nbytes() for each in memory._kept] == [LARGE + 4]
+
+
 def test_only_so_many_are_remembered() -> None:
     memory = ResultMemory(kept=2)
     for _ in range(3):

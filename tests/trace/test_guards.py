@@ -109,6 +109,21 @@ class EpsOfSizes(nn.Module):
         return nn.functional.layer_norm(x, (8,), eps=1 / x.shape[1])
 
 
+class WindowOfSizes(nn.Module):
+    """So is the window of a pooling."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.max_pool1d(x, x.shape[1] // 2)
+
+
+class NearlyConstant(nn.Module):
+    """What is computed of sizes is the same number but for its last digit; what the model asserts, PyTorch asserts too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] * 0.5 <= x.shape[1]
+        return nn.functional.layer_norm(x, (8,), eps=(x.shape[1] * 0.7) / x.shape[1])
+
+
 class ScaledBySizes(nn.Module):
     """Multiplied, the number is computed at each call."""
 
@@ -116,19 +131,20 @@ class ScaledBySizes(nn.Module):
         return nn.functional.scaled_dot_product_attention(x * x.shape[1] ** -0.5, x, x, scale=1.0) + x / x.shape[1]
 
 
-@pytest.mark.parametrize("model", [ScaleOfSizes(), EpsOfSizes()])
+@pytest.mark.parametrize("model", [ScaleOfSizes(), EpsOfSizes(), WindowOfSizes()])
 def test_a_number_of_sizes_that_became_a_constant_is_an_error(model: nn.Module) -> None:
     varying = torch_tensorrt.Input(min_shape=(2, 2, 8), opt_shape=(2, 4, 8), max_shape=(2, 8, 8))
-    with pytest.raises(torch_tensorrt.InputError, match=r"takes this number as a constant.*Multiply a tensor"):
+    with pytest.raises(torch_tensorrt.InputError, match=r"takes this number as a constant.*multiply a tensor"):
         torch_tensorrt.compile(model, inputs=[varying], engine="eager", min_block_size=1)
     x = torch.randn(2, 4, 8)
     fixed = torch_tensorrt.compile(model, inputs=[x], engine="eager", min_block_size=1)
     torch.testing.assert_close(fixed(x), model(x))
 
 
-def test_a_number_of_sizes_that_is_multiplied_varies() -> None:
-    varying = torch_tensorrt.Input(min_shape=(2, 2, 8), opt_shape=(2, 4, 8), max_shape=(2, 8, 8))
-    compiled = torch_tensorrt.compile(ScaledBySizes(), inputs=[varying], engine="eager", min_block_size=1)
-    for size in (2, 4, 8):
+@pytest.mark.parametrize("model", [ScaledBySizes(), NearlyConstant()])
+def test_a_number_of_sizes_that_is_computed_at_each_call_varies(model: nn.Module) -> None:
+    varying = torch_tensorrt.Input(min_shape=(2, 3, 8), opt_shape=(2, 4, 8), max_shape=(2, 7, 8))
+    compiled = torch_tensorrt.compile(model, inputs=[varying], engine="eager", min_block_size=1)
+    for size in (3, 4, 7):
         x = torch.randn(2, size, 8)
-        torch.testing.assert_close(compiled(x), ScaledBySizes()(x))
+        torch.testing.assert_close(compiled(x), model(x))

@@ -10,26 +10,43 @@ import math
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
-LARGE = (
-    32 * 2**20
-)  # bytes up to which malloc itself may hand out what was used before (glibc: DEFAULT_MMAP_THRESHOLD_MAX)
+# Bytes up to which malloc itself may hand out what was used before (glibc: DEFAULT_MMAP_THRESHOLD_MAX).
+LARGE = 32 * 2**20
 _KEPT = 4  # results; the older ones are let go of
-_OURS = 3  # references to a storage that is free: the caller's, the argument of `_is_free` and that of getrefcount
 _use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
+if not getattr(sys, "_is_gil_enabled", lambda: True)():  # references of other threads aren't counted at once there
+    _use_count = None
 
 
-def _is_free(storage: torch.UntypedStorage, size: int) -> bool:
-    """Whether it is ours alone, and as we made it: no tensor, view or array shows it, no other process, and nobody resized it.
+def _is_free(storage: torch.UntypedStorage) -> bool:
+    """Whether it is ours alone: no tensor, view or array shows it, and no other process.
 
     A tensor of another's holds PyTorch's object behind `storage`, of which there is one in Python: `untyped_storage()` gives it out.
     """
-    if _use_count is None or _use_count(storage._cdata) != 1 or sys.getrefcount(storage) > _OURS:
+    if _use_count is None or _use_count(storage._cdata) != 1 or _references(storage) != _ours():
         return False
-    return storage.nbytes() == size and not storage.is_shared()
+    return not storage.is_shared()
+
+
+def _references(storage: torch.UntypedStorage) -> int:
+    return sys.getrefcount(storage)
+
+
+@cache
+def _ours() -> int:
+    """References to a storage that nobody else holds, on the way that `_free_storage` takes; versions of Python count differently."""
+    held = deque([torch.UntypedStorage(1, device="cpu")])
+    storage = held.popleft()
+
+    def is_free(storage: torch.UntypedStorage) -> int:
+        return _references(storage)
+
+    return is_free(storage)
 
 
 class ResultMemory:
@@ -42,11 +59,11 @@ class ResultMemory:
         """An uninitialised, contiguous tensor on the CPU that shares memory with no other tensor."""
         size = math.prod(shape) * dtype.itemsize
         if size < LARGE or _use_count is None:
-            return torch.empty(shape, dtype=dtype)
+            return torch.empty(shape, dtype=dtype, device="cpu")
         storage = self._free_storage(size)
         if storage is None:
-            storage = torch.UntypedStorage(size)
-        made: Tensor = torch.empty(0, dtype=dtype).set_(storage).resize_(tuple(shape))
+            storage = torch.UntypedStorage(size, device="cpu")
+        made: Tensor = torch.empty(0, dtype=dtype, device="cpu").set_(storage).resize_(tuple(shape))
         self._kept.append(storage)  # from now on `made` tells others that it isn't free
         return made
 
@@ -56,7 +73,9 @@ class ResultMemory:
                 storage = self._kept.popleft()
             except IndexError:  # another thread took the last one
                 return None
-            if _is_free(storage, size):
-                return storage
+            if _is_free(storage):
+                if storage.nbytes() == size:
+                    return storage
+                continue  # goes back to the system: sizes have changed
             self._kept.append(storage)
         return None

@@ -74,7 +74,7 @@ def _attentions(graph: fx.Graph) -> Iterator[_Attention]:
         if node.target in ATTENTION:
             query, key, value = node.args[:3]
             yield _Attention(node, query, key, value)
-        elif node.target in _SOFTMAX:
+        elif node.target in _SOFTMAX and node.args[1] in (-1, node.meta["val"].dim() - 1):
             scores, shares = node.args[0], node
             while isinstance(scores, fx.Node) and scores.target in _ON_SCORES:
                 scores = scores.args[0]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import sympy
 import torch
+from torch._guards import ShapeGuard
 from torch.export import ExportedProgram
 
 from torch_tensorrt.observe.log import logger
@@ -16,34 +18,32 @@ from torch_tensorrt.trace.dynamic_shapes import ranges_of
 from torch_tensorrt.trace.symbols import tensor_inputs, tensor_leaves
 
 _MOST_SYMBOLS = 4  # whose least, typical and greatest sizes are all tried together
+_EXACT = 1e-9
 _log = logger("trace")
 
 
 def check_guards(program: ExportedProgram, call: CallInputs) -> None:
-    """Raises InputError when some result was taken to have size 1, or a number that is computed of sizes to be a constant, which
-    doesn't hold at all sizes that the Inputs allow.
+    """Raises InputError when a size of a result, or another number that is computed of sizes, was taken for a constant, which doesn't
+    hold at all sizes that the Inputs allow.
 
     Where one size was taken to be larger than another one, and isn't always, a warning says so. Other assumptions are about
-    memory layouts, or are the model's own conditions (a size that is a multiple of 8), which PyTorch has as well.
+    memory layouts, or are conditions that PyTorch has as well (a size that is a multiple of 8).
     """
     points = _points(program, call)
-    for guard in _guards(program):
+    for told in _guards(program):
+        guard = told.expr
         if not guard.free_symbols or not guard.free_symbols <= points.keys() or len(guard.free_symbols) > _MOST_SYMBOLS:
             continue
         wrong = next(_counterexamples(guard, points), None)
         if wrong is None:
             continue
         sizes = ", ".join(f"{symbol} = {value}" for symbol, value in wrong.items())
-        if isinstance(guard, sympy.Eq) and guard.rhs == 1 and not guard.has(sympy.Mod):
+        if isinstance(guard, sympy.Eq) and any(side.is_number for side in guard.args) and not guard.has(sympy.Mod):
             raise InputError(
-                f"torch.export took {guard.lhs} for 1, which it is at the typical sizes only (not at {sizes}), so that the program would "
-                "be wrong at others. Give the Input another opt_shape, or compile for fixed sizes."
-            )
-        if isinstance(guard, sympy.Eq) and guard.has(sympy.Float):
-            raise InputError(
-                f"torch.export took {guard.lhs} for {guard.rhs}, which it is at the typical sizes only (not at {sizes}), so that the program "
-                "would be wrong at others: an operator takes this number as a constant (the scale of attention, the eps of a norm). "
-                "Multiply a tensor by it instead, or compile for fixed sizes."
+                f"torch.export took {guard.lhs} for {guard.rhs}, which it is at the typical sizes only (not at {sizes}), so that the "
+                f"program would be wrong at others. Asked for by {told.sloc}: a condition of the model's, or an operator that takes this "
+                "number as a constant. Give the Input another opt_shape, multiply a tensor by the number instead, or compile for fixed "
+                "sizes."
             )
         if isinstance(guard, (sympy.Lt, sympy.Gt, sympy.Le, sympy.Ge)) and _joins_symbols(guard):
             _log.warning(
@@ -75,11 +75,11 @@ def warn_of_narrowed_ranges(program: ExportedProgram, call: CallInputs) -> None:
             )  # fmt: skip
 
 
-def _guards(program: ExportedProgram) -> list[sympy.Basic]:
+def _guards(program: ExportedProgram) -> list[ShapeGuard]:
     for node in tensor_inputs(program):
         for size in node.meta["val"].shape:
             if isinstance(size, torch.SymInt):
-                return [guard.expr for guard in size.node.shape_env.guards]
+                return list(size.node.shape_env.guards)
     return []
 
 
@@ -100,8 +100,16 @@ def _counterexamples(
     symbols = sorted(guard.free_symbols, key=str)
     for values in itertools.product(*(points[symbol] for symbol in symbols)):
         chosen = dict(zip(symbols, values, strict=True))
-        if guard.xreplace({symbol: sympy.Integer(value) for symbol, value in chosen.items()}) == sympy.false:
+        if _fails(guard, {symbol: sympy.Integer(value) for symbol, value in chosen.items()}):
             yield chosen
+
+
+def _fails(guard: sympy.Basic, values: dict[sympy.Basic, sympy.Integer]) -> bool:
+    if isinstance(guard, sympy.Eq):
+        left, right = (side.xreplace(values) for side in guard.args)
+        if left.is_number and right.is_number:  # numbers that are computed differ in their last digits
+            return not math.isclose(float(left), float(right), rel_tol=_EXACT)
+    return bool(guard.xreplace(values) == sympy.false)
 
 
 def _joins_symbols(guard: sympy.Basic) -> bool:
