@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -17,6 +20,15 @@ def _same_random_numbers() -> None:
 @pytest.fixture(autouse=True)
 def _no_engine_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TORCH_TENSORRT_ENGINE", raising=False)
+
+
+@pytest.fixture(scope="module")
+def own_folder_for_compiled_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What Inductor compiled for other modules isn't found, unless the shell that runs the tests names a folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
+            patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
+        yield
 
 
 @pytest.fixture

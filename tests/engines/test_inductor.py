@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,18 +37,11 @@ from torch_tensorrt.spec.settings import CompilationSettings
 BACKEND = engines.backend("inductor")
 SETTINGS = CompilationSettings.from_options()
 pytestmark = [
+    pytest.mark.usefixtures("own_folder_for_compiled_code"),
     pytest.mark.skipif(not BACKEND.available(torch.device("cpu")), reason="no C++ compiler here"),
     pytest.mark.slow,  # some twenty compilations; test_inductor_quick.py has one
 ]
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_folder_for_compiled_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-            patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
-        yield
 
 
 class Everything(torch.nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -20,15 +19,10 @@ from torch_tensorrt import engines
 
 BACKEND = engines.backend(inductor.BACKEND)
 AT_ONCE = 40
-pytestmark = pytest.mark.skipif(not BACKEND.available(torch.device("cpu")), reason="no C++ compiler here")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _own_folder_for_compiled_code(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        if "TORCHINDUCTOR_CACHE_DIR" not in os.environ:
-            patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("inductor")))
-        yield
+pytestmark = [
+    pytest.mark.usefixtures("own_folder_for_compiled_code"),
+    pytest.mark.skipif(not BACKEND.available(torch.device("cpu")), reason="no C++ compiler here"),
+]
 
 
 def _results(case: Case, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
