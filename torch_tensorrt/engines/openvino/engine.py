@@ -222,9 +222,7 @@ class OpenVINOEngine(Engine):
         if held is None:
             self._free.append(slot)
             return None
-        for given, memory in held.inputs:
-            tensor = inputs[given]
-            memory.copy_(tensor.detach() if tensor.requires_grad else tensor)
+        _fill(held, inputs)
         self._execute(slot.request)
         outputs = tuple([memory.clone() for _, memory in held.outputs])
         self._free.append(slot)
