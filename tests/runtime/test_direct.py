@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import threading
 from collections.abc import Callable
 
 import numpy
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import torch_tensorrt
 from torch_tensorrt import InputError
 from torch_tensorrt.runtime.direct import EngineCall, direct_function
+from torch_tensorrt.runtime.module import CompiledModule
 
 EXECUTE = torch.ops.tensorrt.execute_engine.default
 FORMS: dict[str, Callable[[Tensor, Tensor], object]] = {
@@ -62,6 +64,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "a size": (torch.ones(2, 5), torch.ones(2, 4)),
     "a dtype": (torch.ones(2, 4), torch.ones(2, 4, dtype=torch.float64)),
     "a device": (torch.ones(2, 4), torch.ones(2, 4, device="meta")),
+    "a layout": (torch.ones(2, 4).to_sparse(), torch.ones(2, 4)),
     "an array": (torch.ones(2, 4), numpy.ones((2, 4), dtype="float32")),
     "too few": (torch.ones(2, 4),),
     "too many": (torch.ones(2, 4),) * 3,
@@ -77,6 +80,31 @@ def test_wrong_arguments_are_refused_after_right_ones_too(what: str) -> None:
         with pytest.raises(InputError):
             module(*WRONG[what])
     module(*right)
+
+
+@pytest.mark.parametrize("nodes", ["one engine", "more than that"])
+def test_an_engine_refuses_what_only_the_module_around_it_lets_in(nodes: str) -> None:
+    """As a damaged file can have it: each call is checked, whatever went well or wrong before."""
+    given = torch_tensorrt.Input(min_shape=(1, 4), opt_shape=(2, 4), max_shape=(4, 4))
+    more = {"torch_executed_ops": {"torch.ops.aten.sin.default"}} if nodes == "more than that" else {}
+    made = torch_tensorrt.compile(
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Sine()), inputs=[given], engine="eager", min_block_size=1, **more
+    )
+    (spec,) = made.input_specs
+    assert spec is not None
+    wider = dataclasses.replace(spec, shape=(dataclasses.replace(spec.shape[0], max=8), 4))  # type: ignore[type-var]
+    module = CompiledModule.wrap(fx.GraphModule(made, made.graph), [wider], None, made.settings)
+    assert isinstance(direct_function(module), EngineCall) == (nodes == "one engine")
+    for right in (torch.ones(2, 4), torch.ones(4, 4), torch.ones(4, 4)):
+        module(right)
+        for _ in range(2):
+            with pytest.raises(InputError, match="Engine"):
+                module(torch.ones(8, 4))
+
+
+class Sine(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sin()
 
 
 def test_a_mode_that_wants_to_see_operators_sees_the_engines() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, wait
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 import torch_tensorrt
 from torch_tensorrt.runtime import Throughput, native, throughput
+from torch_tensorrt.runtime.calling import Door
 from torch_tensorrt.runtime.lanes import Route
 from torch_tensorrt.runtime.watching import watching
 from torch_tensorrt.spec.errors import InputError
@@ -238,6 +241,30 @@ def test_a_run_that_fails_without_a_word_is_found(compiled: nn.Module, monkeypat
     monkeypatch.setattr(throughput, "route_of", lambda module: Route(route.door, route.live, FailingEngine()))
     with Throughput(compiled) as pool, pytest.raises(RuntimeError, match="it broke"):
         pool.submit(torch.randn(1, 16)).result(10)
+
+
+def test_a_pool_that_has_nothing_to_do_keeps_no_result(compiled: nn.Module) -> None:
+    with Throughput(compiled) as pool:
+        future = pool.submit(torch.randn(2, 16))
+        kept = weakref.ref(future.result())
+        del future
+        until = time.monotonic() + 10
+        while kept() is not None and time.monotonic() < until:
+            time.sleep(0.01)  # the thread that told us may still be on its way
+        assert kept() is None
+
+
+def test_an_engine_refuses_what_only_the_module_around_it_lets_in(
+    compiled: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = throughput.route_of(compiled)
+    assert route is not None
+    (spec,) = compiled.input_specs
+    wider = dataclasses.replace(spec, shape=(dataclasses.replace(spec.shape[0], max=99), 16))
+    door = Door(compiled.graph, [wider])
+    monkeypatch.setattr(throughput, "route_of", lambda module: Route(door, route.live, route.engine))
+    with Throughput(compiled) as pool, pytest.raises(InputError, match="Engine"):
+        pool.submit(torch.randn(50, 16)).result(10)
 
 
 def test_engines_that_are_watched_are_shown_each_run(compiled: nn.Module) -> None:

@@ -67,9 +67,9 @@ class Door:
         return self._check.is_static
 
     @property
-    def is_like_the_last(self) -> Callable[[Sequence[object]], bool] | None:
-        """Whether arguments by position are tensors just like those of the last call; None where not all arguments are tensors."""
-        return self._check.is_like_the_last if self._only_tensors else None
+    def takes_only_tensors(self) -> bool:
+        """Whether what goes in is tensors by position: the flat inputs are the arguments."""
+        return self._only_tensors
 
     def enter(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> Sequence[object]:
         """The flat inputs. Raises InputError when they are not what the model was compiled for."""

@@ -20,16 +20,15 @@ _numbers = itertools.count()
 
 
 class EngineCall:
-    """Calls the engine in an attribute of `owner`. `checked`: its inputs are the module's own, which the door has checked.
+    """Calls the engine in an attribute of `owner`.
 
-    The first call of an engine makes the engine's own check all the same: a damaged file can say one thing of the graph's inputs and
-    another of the engine's. known: (the bytes in the attribute, their engine), once it was called.
+    The engine checks its inputs though the module's door has: a damaged file can say one thing of the graph's inputs and another of
+    the engine's. known: (the bytes in the attribute, their engine), once it was called.
     """
 
-    def __init__(self, owner: fx.GraphModule, attribute: str, *, checked: bool) -> None:
+    def __init__(self, owner: fx.GraphModule, attribute: str) -> None:
         self.buffers = owner._buffers
         self.attribute = attribute
-        self._checked = checked
         self.known: tuple[Tensor | None, LiveEngine | None] = (None, None)  # one attribute: threads see both of a pair
         self.__name__ = f"call_{attribute}"
         self.__module__ = __name__
@@ -39,8 +38,8 @@ class EngineCall:
         constant = self.buffers[self.attribute]
         known, live = self.known
         if known is not constant or live is None:
-            return self.live()(inputs)
-        return live.run(inputs) if self._checked else live(inputs)
+            live = self.live()
+        return live(inputs)
 
     def live(self) -> LiveEngine:
         """The engine itself."""
@@ -77,8 +76,7 @@ def direct_function(
             inputs, constant = node.args[0], node.args[1]
             assert isinstance(inputs, (tuple, list))
             assert isinstance(constant, fx.Node)
-            checked = all(isinstance(given, fx.Node) and given.op == "placeholder" for given in inputs)
-            call = EngineCall(module, str(constant.target), checked=checked)
+            call = EngineCall(module, str(constant.target))
             names[call.__name__] = call
             with graph.inserting_before(node):
                 direct = graph.call_function(call, (list(inputs),))
@@ -112,7 +110,7 @@ def whole_engine(module: fx.GraphModule, without: Collection[fx.Node] = ()) -> E
     outputs = len(EngineSpec.from_json(str(spec)).outputs)
     if list(given) != inputs or len(taken) != len(leaves) or taken != [(calls[0], place) for place in range(outputs)]:
         return None
-    return EngineCall(module, str(constant.target), checked=True)
+    return EngineCall(module, str(constant.target))
 
 
 def is_only_engines(graph: fx.Graph) -> bool:

@@ -28,7 +28,9 @@ class InputCheck:
 
     def __call__(self, tensors: Sequence[Tensor]) -> None:
         """Raises InputError naming the input, what it is and what is needed. The result is kept per shapes and dtypes."""
-        kinds: list[tuple[object, ...]] = [(tensor.shape, tensor.dtype, tensor.device) for tensor in tensors]
+        kinds: list[tuple[object, ...]] = [
+            (tensor.shape, tensor.dtype, tensor.device, tensor.layout) for tensor in tensors
+        ]
         if kinds == self._last:  # most calls are like the one before, and comparing is faster than hashing
             return
         key = tuple(kinds)
@@ -44,9 +46,10 @@ class InputCheck:
         last = self._last
         try:
             if last is not None and len(last) == len(given) == 1:  # half the time of comparing lists
-                (part,), ((shape, dtype, device),) = given, last
-                return part.shape == shape and part.dtype is dtype and part.device == device  # type: ignore[attr-defined]
-            return [(part.shape, part.dtype, part.device) for part in given] == last  # type: ignore[attr-defined]
+                (part,), ((shape, dtype, device, layout),) = given, last
+                alike = part.shape == shape and part.dtype is dtype and part.device == device  # type: ignore[attr-defined]
+                return alike and part.layout is layout  # type: ignore[attr-defined]
+            return [(part.shape, part.dtype, part.device, part.layout) for part in given] == last  # type: ignore[attr-defined]
         except AttributeError:
             return False
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import threading
 import time
@@ -189,7 +190,7 @@ class _WatchedRun:
 
     def outputs(self) -> tuple[Tensor, ...]:
         """Runs it."""
-        return tuple(self.live.run(self.inputs))
+        return tuple(self.live(self.inputs))
 
 
 class AheadLane:
@@ -200,8 +201,10 @@ class AheadLane:
         self._route = route
         self._done = done
         self._lock = threading.Lock()
-        self._flying: set[Job] = set()
-        self._told: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        # By number: a request remembers whom to tell until it is used again, and must not keep a call's result as long.
+        self._flying: dict[int, Job] = {}
+        self._numbers = itertools.count()
+        self._told: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         self._taker = threading.Thread(target=self._take, name="torch_tensorrt_throughput", daemon=True)
         self._taker.start()
 
@@ -209,45 +212,46 @@ class AheadLane:
         """Raises what is wrong with the arguments. While engines are watched, they run one after the other."""
         with torch.inference_mode(False), torch.no_grad():
             flat: Sequence[Tensor] = self._route.door.enter(job.args, job.kwargs)  # type: ignore[assignment]
+            self._route.live.check(flat)
+            number = next(self._numbers)
             with self._lock:  # it may end before this thread has noted it
                 if watching.watchers:
                     job.run = _WatchedRun(self._route.live, flat)
-                    self._told.put(job)
+                    self._told.put(number)
                 else:
-                    job.run = self._route.engine.start(flat, lambda: self._told.put(job))
-                self._flying.add(job)
+                    job.run = self._route.engine.start(flat, lambda: self._told.put(number))
+                self._flying[number] = job
 
     def _take(self) -> None:
         looked = time.monotonic()
         while True:
             with contextlib.suppress(queue.Empty):
-                job = self._told.get(timeout=_GLANCE)
-                if job is None:
+                number = self._told.get(timeout=_GLANCE)
+                if number is None:
                     return
-                self._finish(job)
-                del job  # or it would live until the next one comes
+                self._finish(number)
             if time.monotonic() - looked > _GLANCE:
                 self._look_for_failures()
                 looked = time.monotonic()
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, number: int) -> None:
         with self._lock:
-            run = job.run
-            if job not in self._flying or run is None:
-                return
-            self._flying.discard(job)
+            job = self._flying.pop(number, None)
+        if job is None or job.run is None:
+            return
+        run = job.run
         with Outcome() as outcome, torch.no_grad():
             outcome.result = self._route.door.result(run.outputs())
         self._done(job, outcome)
 
     def _look_for_failures(self) -> None:
         with self._lock:
-            flying = [(job, job.run) for job in self._flying if job.run is not None]
-        for job, run in flying:
+            flying = [(number, job.run) for number, job in self._flying.items() if job.run is not None]
+        for number, run in flying:
             with Outcome() as outcome:
                 run.poll()
             if outcome.error is not None:
-                self._finish(job)
+                self._finish(number)
 
     def is_mine(self) -> bool:
         """Whether this is the thread that takes the results."""

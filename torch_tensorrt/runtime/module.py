@@ -155,8 +155,8 @@ def _shortest_way(door: Door, engine: EngineCall, usual: Call) -> Call:
 
     Python's own work is small, but what it reads was driven from the processor's caches by the engine: each step counts.
     """
-    is_like_the_last, result = door.is_like_the_last, door.result
-    if is_like_the_last is None:
+    result = door.result
+    if not door.takes_only_tensors:
         return usual
 
     def call(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
@@ -169,7 +169,7 @@ def _shortest_way(door: Door, engine: EngineCall, usual: Call) -> Call:
             or watching.watchers
             or devices.moves_inputs
             or known is not engine.buffers[engine.attribute]
-            or not is_like_the_last(args)
+            or not live.is_like_the_last(args)
         ):
             return usual(args, kwargs)
         return result(live.run_engine(args))  # type: ignore[arg-type]

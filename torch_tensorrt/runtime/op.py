@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -36,7 +36,10 @@ SCHEMA = "execute_engine(Tensor[] inputs, Tensor engine, str spec) -> Tensor[]"
 
 
 class LiveEngine:
-    """An engine in memory with the check of its inputs. run_engine: the engine's own `run`."""
+    """An engine in memory with the check of its inputs.
+
+    run_engine: the engine's own `run`. is_like_the_last: whether inputs are just like those that the check last let in.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -44,17 +47,20 @@ class LiveEngine:
         watching.tell_made(engine)
         checks_itself = isinstance(engine, NativeEngine)
         self._check = None if checks_itself else InputCheck(f"Engine {engine.spec.name!r}", engine.spec.inputs)
+        self.is_like_the_last: Callable[[Sequence[object]], bool] = (
+            self._check.is_like_the_last if self._check is not None else lambda inputs: False
+        )
         name, contents = f"Engine {engine.spec.name!r}", contents_of_engine(engine.spec)
         self.graphs = GraphCalls(name, self.run_engine, contents, Options())
 
-    def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Checks the inputs and runs the engine."""
+    def check(self, inputs: Sequence[Tensor]) -> None:
+        """Raises InputError where the engine wasn't built for such inputs."""
         if self._check is not None:
             self._check(inputs)
-        return self.run(inputs)
 
-    def run(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Runs the engine on inputs that were checked."""
+    def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Checks the inputs and runs the engine."""
+        self.check(inputs)
         if watching.watchers:
             return watching.run_watched(self.engine, inputs)
         return self.graphs.or_run(inputs) if mode.each_engine else self.run_engine(inputs)  # type: ignore[return-value]
