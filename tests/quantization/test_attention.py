@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -179,9 +179,17 @@ def test_attention_can_be_left_in_float32() -> None:
     model, data = Fused().eval(), [torch.randn(2, 24, WIDTH) for _ in range(4)]
     program = torch_tensorrt.quantize(model, data, attention=False)
     assert not rounded_around_zero(program)
-    for options in ({"method": "nncf"}, {"weight_only": True}, {"precision": "float8"}):
-        with pytest.raises(InputError, match="attention=False"):
-            torch_tensorrt.quantize(model, data, attention=False, **options)
+
+
+def untouched() -> Iterator[Tensor]:
+    raise AssertionError("the samples were read before the options")
+    yield
+
+
+@pytest.mark.parametrize("options", [{"method": "nncf"}, {"weight_only": True}, {"precision": "float8"}], ids=str)
+def test_what_cannot_leave_attention_alone_says_so_at_once(options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="attention=False"):
+        torch_tensorrt.quantize(Fused().eval(), untouched(), attention=False, **options)
 
 
 @pytest.mark.parametrize("make", [Fused, Split])

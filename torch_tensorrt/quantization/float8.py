@@ -35,10 +35,10 @@ class _Watcher(nn.Module):
         return x
 
 
-def calibrate_float8(module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool = False) -> fx.GraphModule:
+def calibrate_float8(module: fx.GraphModule, samples: Sequence[Sample]) -> fx.GraphModule:
     """linear(x, w)  ->  linear(dequantize(quantize(x, s)), w) with s = the largest |x| of all samples * 1.05 / 448, in place.
 
-    Gives the module; float8 is symmetric in any case. Weights stay as they are: an engine that multiplies float8 rounds them itself. Raises
+    Gives the module. Weights stay as they are: an engine that multiplies float8 rounds them itself. Raises
     UnsupportedError when there is no linear layer with a weight of the model's own, InputError when the model refuses a sample.
     """
     found = module.graph.find_nodes(op="call_function", target=aten.linear.default)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
-from torch import nn
+from torch import fx, nn
 from torch.export import ExportedProgram
 
 from torch_tensorrt.observe.quiet import quiet_torch
@@ -13,11 +14,12 @@ from torch_tensorrt.quantization.exporting import drop_unread, export_again, mod
 from torch_tensorrt.quantization.float8 import calibrate_float8
 from torch_tensorrt.quantization.products import name_linears
 from torch_tensorrt.quantization.samples import Sample, read_samples, run_on
-from torch_tensorrt.quantization.tools import METHODS, installed
+from torch_tensorrt.quantization.tools import METHODS, installed, quantize_with_nncf, quantize_with_torchao
 from torch_tensorrt.quantization.weights import compress_weights
 from torch_tensorrt.spec.errors import EngineNotRunnable, InputError
 from torch_tensorrt.trace.tracer import trace
 
+_Method: TypeAlias = "Callable[[fx.GraphModule, list[Sample]], nn.Module]"
 _BITS = {"int8": 8, "int4": 4}
 _FLOAT8 = "float8"
 _GROUP = 128  # columns that share a scale in four bits, where nothing is said
@@ -67,7 +69,7 @@ def quantize(
     if weight_only:
         samples = [] if calibration_data is None else read_samples(calibration_data)
     else:
-        chosen = partial(_method(method, precision, symmetric=symmetric, attention=attention), symmetric=symmetric)
+        chosen = _method(method, precision, symmetric=symmetric, attention=attention)
         samples = read_samples(() if calibration_data is None else calibration_data)
     program = _program(model, inputs, samples)
     module = module_of(program)
@@ -79,7 +81,7 @@ def quantize(
             drop_unread(module)
             return export_again(module, program)
         run_on(module, samples[:1], "The model")
-        made = chosen(module, samples) if attention else chosen(module, samples, attention=False)
+        made = chosen(module, samples)
         restore_buffers(made, program)
         drop_unread(made)
         return export_again(made, program)
@@ -104,23 +106,27 @@ def _check_precision(precision: object, *, weight_only: bool, group_size: int | 
         )
 
 
-def _method(method: object, precision: str, *, symmetric: bool, attention: bool) -> Callable[..., nn.Module]:
+def _method(method: object, precision: str, *, symmetric: bool, attention: bool) -> _Method:
     if precision == _FLOAT8:
         if method != "auto" or symmetric:
             raise InputError("precision='float8' needs no tool, and is around 0: leave `method` and `symmetric` out.")
         return calibrate_float8
+    asked = [text for text, is_asked in (("symmetric=True", symmetric), ("attention=False", not attention)) if is_asked]
     if method == "auto":
-        fitting = ("torchao",) if symmetric or not attention else tuple(METHODS)
-        found = next((name for name in fitting if installed(name)), None)
-        if found is None:
+        fitting = ("torchao",) if asked else METHODS
+        method = next((name for name in fitting if installed(name)), None)
+        if method is None:
             raise EngineNotRunnable(
                 f"Finding scales needs {' or '.join(fitting)}, and none is installed here. Install with: pip install {fitting[0]}. "
                 "weight_only=True needs neither."
             )
-        return METHODS[found]
-    if method not in METHODS:
+    if method == "torchao":
+        return partial(quantize_with_torchao, symmetric=symmetric, attention=attention)
+    if method != "nncf":
         raise InputError(f"method={method!r}: known are 'auto', {', '.join(map(repr, METHODS))}.")
-    return METHODS[str(method)]
+    if asked:
+        raise InputError(f"{asked[0]} is done by torchao only: give method='torchao', or leave method out.")
+    return quantize_with_nncf
 
 
 def _program(model: nn.Module | ExportedProgram, inputs: object, samples: list[Sample]) -> ExportedProgram:

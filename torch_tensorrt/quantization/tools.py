@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
@@ -16,7 +16,7 @@ from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.quantization.attention import annotate_attention, has_attention
 from torch_tensorrt.quantization.samples import Sample, run_on
 from torch_tensorrt.quantization.sources import name_sources
-from torch_tensorrt.spec.errors import EngineNotRunnable, InputError, UnsupportedError
+from torch_tensorrt.spec.errors import EngineNotRunnable, UnsupportedError
 
 
 def installed(name: str) -> bool:
@@ -49,17 +49,11 @@ def _imported(package: str, module: str) -> ModuleType:
         ) from error
 
 
-def quantize_with_nncf(
-    module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool, attention: bool = True
-) -> nn.Module:
+def quantize_with_nncf(module: fx.GraphModule, samples: Sequence[Sample]) -> nn.Module:
     """NNCF's post-training quantization, with its settings for transformers where the graph has attention in it.
 
     Raises UnsupportedError with NNCF's own words, EngineNotRunnable when it isn't installed.
     """
-    if symmetric:
-        raise InputError("symmetric=True is done by torchao only: give method='torchao', or leave method out.")
-    if not attention:
-        raise InputError("attention=False is done by torchao only: give method='torchao', or leave method out.")
     nncf = _imported("nncf", "nncf")
     try:
         with _silent("nncf", "torchao", "torch.utils._pytree"):
@@ -78,7 +72,7 @@ def quantize_with_nncf(
 
 
 def quantize_with_torchao(
-    module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool, attention: bool = True
+    module: fx.GraphModule, samples: Sequence[Sample], *, symmetric: bool, attention: bool
 ) -> nn.Module:
     """torchao's PT2E flow with its quantizer for x86.
 
@@ -140,4 +134,4 @@ def _values_around_zero() -> object:
 
 
 # In the order of preference: torchao searches ranges that leave the least error, NNCF takes the extremes (docs/quantization.md).
-METHODS: Mapping[str, Callable[..., nn.Module]] = {"torchao": quantize_with_torchao, "nncf": quantize_with_nncf}
+METHODS = ("torchao", "nncf")
