@@ -50,18 +50,18 @@ BUDGETS = {
     "__init__.py _compile.py __main__.py": 350,
     "compiler.py": 280,  # design 200: also the graphs that torch.compile hands over, and the fastest of several ways
     "engine_choice.py raw_engine.py": 330,  # not in the design: which engine, and engines for and from other programs (issue 4)
-    "spec": 1850,  # design 900: checks and normal forms of values are half of it; several ranges; what is documented and refused
+    "spec": 1950,  # design 900: checks and normal forms of values are half of it; several ranges; what is refused; sizes of fractions
     "contracts": 1340,  # design 750: raw engines that come back; layers, trials of tuning; mapped files; parked weights; large results
-    "archives": 450,  # not in the design: what is looked at before PyTorch reads a program
+    "archives": 470,  # not in the design: what is looked at before PyTorch reads a program
     "observe logging.py": 420,  # design 300: graphs shown to the Debugger; builds monitored
     "trace": 645,  # design 350: the ranges of symbols are read here, what torch.export took for granted, and why it failed
     "lowering": 1660,  # design 1,500: quantized weights as each tool writes them; views behind convolutions
-    "graphs": 320,  # not in the design: what several rooms do to graphs: edits, quantized operators, comparing results
+    "graphs": 480,  # not in the design: what several rooms do to graphs: edits, quantized operators, comparing results, resizing
     "partition": 900,  # design 500: sizes are computed again inside each partition; whole programs; sizes nobody can tell
     "engines/__init__.py": 55,  # design 50: a line for each engine
     "engines/eager": 280,  # design 120: its bytes are an exported program, made and checked here; nodes are timed
-    "engines/openvino": 2700,  # design 500: forms found wrong refused or rewritten; representations to refit; int8, int4; requests
-    "engines/onnxruntime": 700,  # not in the design (issue 7): an exported ONNX model in one session; memory of its own for small tensors
+    "engines/openvino": 2900,  # design 500: forms found wrong refused or rewritten; representations to refit; int8, int4; requests
+    "engines/onnxruntime": 730,  # not in the design (issue 7): an exported ONNX model in one session; memory of its own for small tensors
     "engines/inductor": 4430,  # design 500: code, program and weights travel together; wrong sizes refused; passes for GPUs (issue 6)
     "engines/tensorrt": 8000,  # design 3,900: 240 operators and more, with the forms that the SDK takes and refusals; running
     "runtime": 3390,  # design 900: CUDA graphs (850); many calls at once (400); profiles, streamed weights, outputs for a block of calls
@@ -77,7 +77,7 @@ BUDGETS = {
 }
 # The core: design 12,000. Since then: three formats, the engine cache, refitting, screened files, inductor, all doors; passes for
 # CUDA, CUDA graphs, measured choice, onnxruntime, quantization, profiles of layers.
-CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 39_350, 400, 60, 40, 0.03, 6
+CORE_LINES, FILE_LINES, FUNCTION_LINES, FUNCTION_AIM, SHARE_OVER_AIM, PARAMETERS = 39_750, 400, 60, 40, 0.03, 6
 # The documented signatures of the public verbs, which are not ours to shorten.
 LONG_SIGNATURES = {
     "tools/command.py:coverage",  # a parameter for each option of the command

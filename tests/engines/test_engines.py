@@ -18,6 +18,7 @@ from torch_tensorrt.spec.settings import CompilationSettings
 
 SETTINGS = CompilationSettings.from_options()
 NAMES = ("eager", "openvino")
+ENGINES = (*NAMES, "onnxruntime")
 
 
 class Net(torch.nn.Module):
@@ -117,6 +118,23 @@ def test_inputs_are_left_alone_and_let_go_after_a_call(name: str) -> None:
     del x
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("rows", [4, 4096], ids=["small", "large"])
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "varying"])
+@pytest.mark.parametrize("name", ENGINES)
+def test_views_that_are_negated_and_other_default_devices_change_nothing(name: str, dynamic: bool, rows: int) -> None:
+    backend = engines.backend(name)
+    if not backend.available(torch.device("cpu")):
+        pytest.skip(f"{name} is not here")
+    x = torch.randn(rows, 8)
+    net = torch.nn.Sequential(NET.first, torch.nn.ReLU(), NET.second)
+    partition = make_partition(net, [x], backend, {0: [0]} if dynamic else None)
+    with torch.device("meta"):  # as torch.set_default_device does
+        engine = backend.build(partition, SETTINGS)
+        for given in (x, torch._neg_view(x), x):
+            (result,) = engine.run([given])
+            torch.testing.assert_close(result, net(given.clone()), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -187,6 +187,8 @@ def test_a_planted_archive_is_refused_and_nothing_runs(
         "FloorDiv(s0 - 1, 4)",
         "Max(1, Mod(s0, 8))",
         "(s0 > 3) & Eq(s1, 4)",
+        "TruncToInt(Mul(Float('0.33333333333333331', precision=53), ToFloat(Symbol('s0', integer=True))))",
+        "TruncToInt(Mul(Float('-1.e-5', precision=53), ToFloat(Symbol('s0', integer=True))))",
     ],
 )
 def test_expressions_of_sizes_pass(text: str) -> None:
@@ -206,6 +208,12 @@ def test_expressions_of_sizes_pass(text: str) -> None:
         "9**9**9",
         "Pow(Integer(9), Pow(Integer(9), Integer(99)))",
         "2 << 10**9",
+        "Float('open(1)', precision=53)",
+        "Float('1.5', precision=10**9)",
+        "Float('1.5', precision=999999999)",
+        "Float('1.5', dps='')",
+        "Float('1e999999999', precision=53)",
+        "Float(*'1')",
         "(" * 300,
         "1 +" * 10_000,
     ],

@@ -121,6 +121,9 @@ EXPRESSIONS = [
     "s0", "7", "2*s0 + 1", "-s0**2", "(-s0)**2", "2**s1**2", "s0//-2", "-s0//2", "-7 % s1", "s0 % -4", "s0 - s1 - 1",
     "Max(s0, s1, 6)", "Min(1, -s1)", "FloorDiv(s0 - 20, 3)", "CeilDiv(s0, 3)", "CeilDiv(-s0, 3)", "CleanDiv(6*s0, 3)",
     "Mod(-5, 3)", "PythonMod(s0, s1)", "((s0 + 1)*(s1 - 1))//(2 + s1)", "- -s0", "2*-s1", "s0*s0**-0",
+    "TruncToInt(1.3*ToFloat(s0))", "TruncToInt(-1.3*ToFloat(s0))", "FloorToInt(-0.5*IntTrueDiv(s0, s1))", "CeilToInt(IntTrueDiv(s0, 4))",
+    "RoundToInt(0.5*s0)", "RoundToInt(0.5*s1)", "2*TruncToInt(100*0.29) - s0", "TruncToInt(0.1*ToFloat(2*s0))", "PowByNatural(s0, 2)",
+    "FloorToInt(OpaqueUnaryFn_sqrt(ToFloat(s0)) + 1e-05)", "TruncToInt(-FloatTrueDiv(1e3, s1 - 0.25))", "TruncToInt(s0)",
 ]  # fmt: skip
 
 
@@ -134,7 +137,30 @@ def test_size_expressions_mean_what_python_means(text: str, loaded: native.Runti
 @slow
 @pytest.mark.parametrize(
     "text",
-    ["", "s0 +", "s0 s1", "s0/2", "f(s0)", "Max()", "s0.x", "1e3", "__import__('os')", "(" * 300, "1" * 2001, "s0[0]"],
+    [
+        "",
+        "s0 +",
+        "s0 s1",
+        "s0/2",
+        "f(s0)",
+        "Max()",
+        "s0.x",
+        "1e3",
+        "__import__('os')",
+        "(" * 300,
+        "1" * 2001,
+        "s0[0]",
+        "1.5",
+        "1.5*s0",
+        "ToFloat(s0)",
+        "-IntTrueDiv(s0, 2)",
+        "IntTrueDiv(s0, 2)//1",
+        "Max(s0, 1.5)",
+        "Max(1.5)",
+        "TruncToInt(s0, 2)",
+        "IntTrueDiv(s0)",
+        "TruncToInt(2.0**s0)",
+    ],
 )
 def test_other_expressions_are_refused(text: str, loaded: native.Runtime) -> None:
     with pytest.raises(FileFormatError):
@@ -144,7 +170,21 @@ def test_other_expressions_are_refused(text: str, loaded: native.Runtime) -> Non
 
 
 @slow
-@pytest.mark.parametrize("text", ["s0//0", "s0 % 0", "2**64", "s0**s0**s0", "9223372036854775807 + s0", "s0**-1", "s9"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s0//0",
+        "s0 % 0",
+        "2**64",
+        "s0**s0**s0",
+        "9223372036854775807 + s0",
+        "s0**-1",
+        "s9",
+        "TruncToInt(IntTrueDiv(s0, 0))",
+        "TruncToInt(1e300*ToFloat(s0))",
+        "FloorToInt(OpaqueUnaryFn_sqrt(ToFloat(-s0)))",
+    ],
+)
 def test_expressions_without_a_value_are_errors(text: str, loaded: native.Runtime) -> None:
     with pytest.raises(InputError):
         loaded.evaluate(text, {"s0": 5})

@@ -124,6 +124,13 @@ class NearlyConstant(nn.Module):
         return nn.functional.layer_norm(x, (8,), eps=(x.shape[1] * 0.7) / x.shape[1])
 
 
+class AtLeastOne(nn.Module):
+    """Which of the two is larger, torch.export decides for the typical size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * max(1.0, x.shape[1] / 4)
+
+
 class ScaledBySizes(nn.Module):
     """Multiplied, the number is computed at each call."""
 
@@ -148,3 +155,15 @@ def test_a_number_of_sizes_that_is_computed_at_each_call_varies(model: nn.Module
     for size in (3, 4, 7):
         x = torch.randn(2, size, 8)
         torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_a_condition_on_a_fraction_of_sizes_must_hold_at_all_of_them() -> None:
+    def inputs(least: int) -> list[torch_tensorrt.Input]:
+        return [torch_tensorrt.Input(min_shape=(2, least), opt_shape=(2, 8), max_shape=(2, 16))]
+
+    with pytest.raises(torch_tensorrt.InputError, match=r"one side of it"):
+        torch_tensorrt.compile(AtLeastOne(), inputs=inputs(2), engine="eager", min_block_size=1)
+    compiled = torch_tensorrt.compile(AtLeastOne(), inputs=inputs(5), engine="eager", min_block_size=1)
+    for size in (5, 8, 16):
+        x = torch.randn(2, size)
+        torch.testing.assert_close(compiled(x), AtLeastOne()(x))

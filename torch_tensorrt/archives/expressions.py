@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 
 import torch
 import torch.utils._sympy.functions as sizes
@@ -26,6 +27,7 @@ _ARITHMETIC = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Constant, ast.Name, ast.Load, ast.Call, ast.Tuple,
     ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.IfExp,
 )  # fmt: skip
+_DECIMAL = re.compile(r"-?\d{1,30}(\.\d{0,30})?(e[-+]?\d{1,3})?")
 _OF_TENSORS = {"size", "stride", "storage_offset", "shape"}
 _OF_MODULES = {
     "math": {"isnan", "isinf", "inf", "nan", "floor", "ceil", "trunc", "sqrt"},
@@ -36,8 +38,8 @@ _OF_MODULES = {
 def check_expression(text: str, where: str) -> None:
     """Raises FileFormatError unless `text` is arithmetic over symbols and numbers with PyTorch's functions of sizes."""
     tree = _parse(text, where)
-    symbols = {node for node in ast.walk(tree) if _is_symbol(node)}
-    inside = {part for symbol in symbols for part in ast.walk(symbol)}
+    whole = {node for node in ast.walk(tree) if _is_symbol(node) or _is_float(node)}
+    inside = {part for node in whole for part in ast.walk(node)}
     exponent = 1
     for node in ast.walk(tree):
         if node in inside:
@@ -64,6 +66,16 @@ def _is_symbol(node: ast.AST) -> bool:
     )
     name = node.args[0] if len(node.args) == 1 else None
     return flags and isinstance(name, ast.Constant) and isinstance(name.value, str) and name.value.isidentifier()
+
+
+def _is_float(node: ast.AST) -> bool:
+    """`Float('1.5', precision=53)`: how sympy writes a number of float64."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Float"):
+        return False
+    named = [given.value.value for given in node.keywords if isinstance(given.value, ast.Constant)]
+    digits = node.args[0] if len(node.args) == 1 else None
+    is_text = isinstance(digits, ast.Constant) and isinstance(digits.value, str)
+    return is_text and bool(_DECIMAL.fullmatch(str(digits.value))) and [53] * len(node.keywords) == named  # type: ignore[union-attr]
 
 
 def check_guard(text: str, where: str) -> None:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <string_view>
 #include <utility>
 
@@ -9,12 +10,18 @@
 
 namespace torchtrt {
 
-enum class Do { kNumber, kSymbol, kNegate, kAdd, kSubtract, kMultiply, kFloorDiv, kCeilDiv, kMod, kPower, kMax, kMin };
+enum class Do {
+  kNumber, kSymbol, kNegate, kAdd, kSubtract, kMultiply, kFloorDiv, kCeilDiv, kMod, kPower, kMax, kMin,
+  kTruncate, kFloor, kCeil, kRound, // a fraction to an integer
+  kFraction, kToFloat, kRoot, kTrueDiv, // these are fractions
+};
 
 struct SizeExpr::Node {
   Do what;
   int64_t number = 0; // the number, or the symbol's
   std::vector<std::shared_ptr<const Node>> arguments = {};
+  double fraction = 0; // of kFraction
+  bool is_fraction = false; // whether the value is a double, as Python's float
 };
 
 namespace {
@@ -24,14 +31,29 @@ using Branch = std::shared_ptr<const Node>;
 constexpr size_t kLongest = 2000;
 constexpr int kDeepest = 200;
 
-const std::pair<std::string_view, Do> kFunctions[] = {
-    {"Max", Do::kMax},
-    {"Min", Do::kMin},
-    {"FloorDiv", Do::kFloorDiv},
-    {"CleanDiv", Do::kFloorDiv},
-    {"CeilDiv", Do::kCeilDiv},
-    {"Mod", Do::kMod},
-    {"PythonMod", Do::kMod},
+struct Function {
+  std::string_view name;
+  Do what;
+  size_t arguments; // 0: any number, folded from the left
+};
+
+const Function kFunctions[] = {
+    {"Max", Do::kMax, 0},
+    {"Min", Do::kMin, 0},
+    {"FloorDiv", Do::kFloorDiv, 0},
+    {"CleanDiv", Do::kFloorDiv, 0},
+    {"CeilDiv", Do::kCeilDiv, 0},
+    {"Mod", Do::kMod, 0},
+    {"PythonMod", Do::kMod, 0},
+    {"PowByNatural", Do::kPower, 0},
+    {"TruncToInt", Do::kTruncate, 1},
+    {"FloorToInt", Do::kFloor, 1},
+    {"CeilToInt", Do::kCeil, 1},
+    {"RoundToInt", Do::kRound, 1},
+    {"ToFloat", Do::kToFloat, 1},
+    {"OpaqueUnaryFn_sqrt", Do::kRoot, 1},
+    {"IntTrueDiv", Do::kTrueDiv, 2},
+    {"FloatTrueDiv", Do::kTrueDiv, 2},
 };
 
 bool is_letter(char c) {
@@ -50,7 +72,7 @@ class Parser {
   Branch whole() {
     Branch found = sum();
     skip_space();
-    if (at_ != text_.size()) {
+    if (at_ != text_.size() || found->is_fraction) {
       refuse();
     }
     return found;
@@ -77,8 +99,13 @@ class Parser {
     return true;
   }
 
-  static Branch join(Do what, Branch left, Branch right) {
-    return std::make_shared<Node>(Node{what, 0, {std::move(left), std::move(right)}});
+  // Fractions are added, subtracted and multiplied; the other operators are for integers.
+  Branch join(Do what, Branch left, Branch right) const {
+    const bool is_fraction = left->is_fraction || right->is_fraction;
+    if (is_fraction && what != Do::kAdd && what != Do::kSubtract && what != Do::kMultiply) {
+      refuse();
+    }
+    return std::make_shared<Node>(Node{what, 0, {std::move(left), std::move(right)}, 0, is_fraction});
   }
 
   Branch sum() {
@@ -120,7 +147,9 @@ class Parser {
     }
     Branch found;
     if (take("-")) {
-      found = std::make_shared<Node>(Node{Do::kNegate, 0, {factor()}});
+      Branch negated = factor();
+      const bool is_fraction = negated->is_fraction;
+      found = std::make_shared<Node>(Node{Do::kNegate, 0, {std::move(negated)}, 0, is_fraction});
     } else {
       found = atom();
       if (take("**")) {
@@ -149,8 +178,21 @@ class Parser {
     if (read.ec != std::errc()) {
       refuse();
     }
+    if (*read.ptr == '.' || *read.ptr == 'e') {
+      return fraction();
+    }
     at_ = static_cast<size_t>(read.ptr - text_.data());
     return std::make_shared<Node>(Node{Do::kNumber, value});
+  }
+
+  Branch fraction() {
+    double value = 0;
+    const auto read = std::from_chars(text_.data() + at_, text_.data() + text_.size(), value);
+    if (read.ec != std::errc()) {
+      refuse();
+    }
+    at_ = static_cast<size_t>(read.ptr - text_.data());
+    return std::make_shared<Node>(Node{Do::kFraction, 0, {}, value, true});
   }
 
   Branch named() {
@@ -169,16 +211,26 @@ class Parser {
 
   Branch call(const std::string& name) {
     const auto known = std::find_if(
-        std::begin(kFunctions), std::end(kFunctions), [&](const auto& entry) { return entry.first == name; });
+        std::begin(kFunctions), std::end(kFunctions), [&](const auto& entry) { return entry.name == name; });
     if (known == std::end(kFunctions)) {
       refuse();
     }
-    Branch result = sum();
+    std::vector<Branch> arguments = {sum()};
     while (take(",")) {
-      result = join(known->second, result, sum());
+      arguments.push_back(sum());
     }
-    if (!take(")")) {
+    if (!take(")") || (known->arguments != 0 && known->arguments != arguments.size())) {
       refuse();
+    }
+    if (known->arguments != 0) {
+      return std::make_shared<Node>(Node{known->what, 0, std::move(arguments), 0, known->what >= Do::kFraction});
+    }
+    Branch result = arguments[0];
+    if (result->is_fraction) {
+      refuse();
+    }
+    for (size_t at = 1; at < arguments.size(); ++at) {
+      result = join(known->what, result, arguments[at]);
     }
     return result;
   }
@@ -239,6 +291,45 @@ int64_t power(int64_t base, int64_t exponent) {
 
 int64_t evaluate(const Node& node, const Values& values);
 
+// The value of any node as a double.
+double evaluate_fraction(const Node& node, const Values& values) {
+  if (!node.is_fraction) {
+    return static_cast<double>(evaluate(node, values));
+  }
+  if (node.what == Do::kFraction) {
+    return node.fraction;
+  }
+  const double a = evaluate_fraction(*node.arguments[0], values);
+  const double b = node.arguments.size() > 1 ? evaluate_fraction(*node.arguments[1], values) : 0;
+  switch (node.what) {
+    case Do::kNegate:
+      return -a;
+    case Do::kAdd:
+      return a + b;
+    case Do::kSubtract:
+      return a - b;
+    case Do::kMultiply:
+      return a * b;
+    case Do::kTrueDiv:
+      return b == 0 ? (fail<InputError>("A size is divided by zero."), 0) : a / b;
+    case Do::kRoot:
+      return std::sqrt(a);
+    default:
+      return a; // kToFloat
+  }
+}
+
+int64_t round(Do how, double value) {
+  const double rounded = how == Do::kTruncate ? std::trunc(value)
+      : how == Do::kFloor                     ? std::floor(value)
+      : how == Do::kCeil                      ? std::ceil(value)
+                                              : std::nearbyint(value); // half to even, as Python
+  if (!(std::fabs(rounded) < 0x1p63)) { // not for NaN either
+    overflow();
+  }
+  return static_cast<int64_t>(rounded);
+}
+
 int64_t apply(const Node& node, const Values& values) {
   const int64_t a = evaluate(*node.arguments[0], values), b = evaluate(*node.arguments[1], values);
   int64_t result = 0;
@@ -275,7 +366,35 @@ int64_t evaluate(const Node& node, const Values& values) {
     }
     return *value;
   }
-  return node.what == Do::kNegate ? negate(evaluate(*node.arguments[0], values)) : apply(node, values);
+  if (node.what == Do::kNegate) {
+    return negate(evaluate(*node.arguments[0], values));
+  }
+  if (node.what >= Do::kTruncate) {
+    return round(node.what, evaluate_fraction(*node.arguments[0], values));
+  }
+  return apply(node, values);
+}
+
+// Whether the symbol is somewhere in `node`.
+bool holds(const Node& node, size_t symbol) {
+  return (node.what == Do::kSymbol && static_cast<size_t>(node.number) == symbol) ||
+      std::any_of(node.arguments.begin(), node.arguments.end(), [&](const Branch& part) { return holds(*part, symbol); });
+}
+
+// Whether `node` is a*symbol + b, with a and b that don't depend on it.
+bool is_linear(const Node& node, size_t symbol) {
+  if (node.what == Do::kSymbol || !holds(node, symbol)) {
+    return true;
+  }
+  if (node.what == Do::kNegate) {
+    return is_linear(*node.arguments[0], symbol);
+  }
+  if (node.what != Do::kAdd && node.what != Do::kSubtract && node.what != Do::kMultiply) {
+    return false;
+  }
+  const Node &left = *node.arguments[0], &right = *node.arguments[1];
+  const bool both = holds(left, symbol) && holds(right, symbol);
+  return is_linear(left, symbol) && is_linear(right, symbol) && !(both && node.what == Do::kMultiply);
 }
 
 } // namespace
@@ -299,6 +418,10 @@ int64_t SizeExpr::operator()(const Values& values) const {
   return evaluate(*root_, values);
 }
 
+bool SizeExpr::is_linear_in(size_t symbol) const {
+  return is_linear(*root_, symbol);
+}
+
 std::optional<size_t> SizeExpr::symbol() const {
   return root_->what == Do::kSymbol ? std::optional<size_t>(static_cast<size_t>(root_->number)) : std::nullopt;
 }
@@ -316,14 +439,14 @@ void solve_linear(const SizeExpr& expr, int64_t given, const Symbols& symbols, V
   if (unknown.size() > 1) {
     fail<InputError>("Several sizes can't be told apart from ", expr.text(), " = ", given, ".");
   }
-  int64_t at[3];
-  for (int64_t probe = 0; probe < 3; ++probe) {
+  int64_t at[2] = {0, 0};
+  for (int64_t probe = 0; probe < 2 && expr.is_linear_in(unknown[0]); ++probe) {
     values[unknown[0]] = probe;
     at[probe] = expr(values);
   }
   values[unknown[0]].reset();
   const int64_t slope = at[1] - at[0];
-  if (at[2] - at[1] != slope || slope == 0) {
+  if (slope == 0) {
     fail<InputError>("The size ", symbols.name(unknown[0]), " can't be computed from ", expr.text(), " = ", given, ".");
   }
   values[unknown[0]] = floor_div(given - at[0], slope);

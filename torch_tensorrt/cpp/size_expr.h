@@ -30,8 +30,8 @@ class Symbols {
 
 using Values = std::vector<std::optional<int64_t>>; // by the symbols' numbers
 
-// An expression of integers, symbols, + - * // % ** and Max, Min, FloorDiv, CleanDiv, CeilDiv, Mod, PythonMod, in Python's
-// syntax and with Python's meaning (division rounds down).
+// An expression of numbers, symbols, + - * // % ** and the functions of kFunctions, in Python's syntax and with Python's meaning
+// (division rounds down; fractions are doubles). Its value is an integer.
 class SizeExpr {
  public:
   // Throws FileFormatError when `text` is anything else, or longer than 2000 characters.
@@ -43,6 +43,8 @@ class SizeExpr {
   const std::string& text() const {
     return text_;
   }
+  // Whether it is a*symbol + b, with a and b that don't depend on the symbol.
+  bool is_linear_in(size_t symbol) const;
   // The number of the symbol that the whole expression is, if it is just one.
   std::optional<size_t> symbol() const;
   const std::set<size_t>& symbols_used() const {

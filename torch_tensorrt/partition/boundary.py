@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from torch_tensorrt.spec.errors import FileFormatError, InternalError
-from torch_tensorrt.spec.shape_expr import Evaluate, Size, parse, symbols_in
+from torch_tensorrt.spec.shape_expr import Evaluate, Size, parse, symbols_in, text_of
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
 
 
@@ -42,7 +42,7 @@ def input_specs(graph_module: fx.GraphModule, ranges: Mapping[str, Range]) -> tu
 def _size(size: int | torch.SymInt, ranges: Mapping[str, Range]) -> int | Dim:
     if isinstance(size, int):
         return size
-    expr = str(size.node.expr)
+    expr = text_of(size.node.expr)
     if expr.isdigit():
         return int(expr)
     try:

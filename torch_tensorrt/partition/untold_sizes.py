@@ -13,7 +13,7 @@ from torch import fx
 
 from torch_tensorrt.partition.nodes import is_size
 from torch_tensorrt.spec.errors import FileFormatError, InputError
-from torch_tensorrt.spec.shape_expr import solve, symbols_in
+from torch_tensorrt.spec.shape_expr import solve, symbols_in, text_of
 
 
 def untold_sizes(members: Sequence[fx.Node]) -> Mapping[str, str]:
@@ -49,7 +49,7 @@ def _sizes(node: fx.Node) -> list[str]:
     value = node.meta.get("val")
     if not isinstance(value, torch.Tensor):
         return []
-    varying = (str(size.node.expr) for size in value.shape if isinstance(size, torch.SymInt))  # type: ignore[attr-defined]
+    varying = (text_of(size.node.expr) for size in value.shape if isinstance(size, torch.SymInt))  # type: ignore[attr-defined]
     return [text for text in varying if not text.isdigit()]
 
 

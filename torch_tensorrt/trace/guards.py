@@ -23,8 +23,8 @@ _log = logger("trace")
 
 
 def check_guards(program: ExportedProgram, call: CallInputs) -> None:
-    """Raises InputError when a size of a result, or another number that is computed of sizes, was taken for a constant, which doesn't
-    hold at all sizes that the Inputs allow.
+    """Raises InputError when a size of a result, or another number that is computed of sizes, was taken for a constant, or a fraction
+    made of sizes for larger than another one, which doesn't hold at all sizes that the Inputs allow.
 
     Where one size was taken to be larger than another one, and isn't always, a warning says so. Other assumptions are about
     memory layouts, or are conditions that PyTorch has as well (a size that is a multiple of 8).
@@ -44,6 +44,11 @@ def check_guards(program: ExportedProgram, call: CallInputs) -> None:
                 f"program would be wrong at others. Asked for by {told.sloc}: a condition of the model's, or an operator that takes this "
                 "number as a constant. Give the Input another opt_shape, multiply a tensor by the number instead, or compile for fixed "
                 "sizes."
+            )
+        if isinstance(guard, sympy.core.relational.Relational) and not all(side.is_integer for side in guard.args):
+            raise InputError(
+                f"The model was traced for sizes where {guard}, and the program would be wrong where it doesn't hold ({sizes}). Asked for "
+                f"by {told.sloc}: a condition of the model's, or max() or min(). Give Inputs whose ranges lie on one side of it."
             )
         if isinstance(guard, (sympy.Lt, sympy.Gt, sympy.Le, sympy.Ge)) and _joins_symbols(guard):
             _log.warning(

@@ -18,6 +18,7 @@ from torch_tensorrt.engines.onnxruntime.engine import ONNXRuntimeEngine, input_n
 from torch_tensorrt.engines.onnxruntime.knobs import read_knobs, variants
 from torch_tensorrt.engines.onnxruntime.payload import read_payload
 from torch_tensorrt.engines.onnxruntime.programs import as_program, typical_inputs
+from torch_tensorrt.graphs.resizing import becomes_one, rounds
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.spec.enums import Platform
 from torch_tensorrt.spec.errors import BuildError, EngineNotRunnable, FileFormatError
@@ -125,7 +126,21 @@ def _refusal(node: fx.Node) -> str:
                 return f"ONNX Runtime's CPU kernels don't take {part.dtype}"
             if isinstance(part, Tensor) and any(isinstance(size, int) and size == 0 for size in part.shape):
                 return "ONNX Runtime's reductions of nothing differ from PyTorch's"
-    return "" if sdk.is_known(node.target) else f"torch.onnx's exporter has no rule for {node.target}"
+    if not sdk.is_known(node.target):
+        return f"torch.onnx's exporter has no rule for {node.target}"
+    return _resizing(node)
+
+
+def _resizing(node: fx.Node) -> str:
+    """Why it would take other pixels than PyTorch, where it resizes, or ""."""
+    name = str(node.target)
+    if name.startswith("aten.upsample_nearest"):
+        between = rounds(node, steps=False)
+        return f"{between}: ONNX Runtime rounds otherwise than PyTorch" if between else ""
+    if name.startswith("aten.upsample_bicubic"):
+        one = becomes_one(node, shrinking=False) if node.args[2] else ""  # align_corners
+        return f"{one}, which ONNX Runtime has no number for" if one else ""
+    return ""
 
 
 def _explain(partition: Partition, error: Exception) -> str:

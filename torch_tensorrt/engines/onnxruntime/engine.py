@@ -74,7 +74,7 @@ class ONNXRuntimeEngine(Engine):
         )
         self._results = ResultMemory()
         self._large: tuple[torch.Size, ...] | None = None  # the last sizes that are not
-        self._nothing = torch.empty(1, dtype=torch.uint8)  # an address for tensors without elements
+        self._nothing = _empty((1,), torch.uint8)  # an address for tensors without elements
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Outputs for `inputs`, in memory of their own. What ONNX Runtime raises passes through."""
@@ -126,8 +126,8 @@ class ONNXRuntimeEngine(Engine):
             return False
         slot.sizes = None  # until all is bound
         with torch.inference_mode(False):  # memory made in inference mode could not be written to outside of it
-            slot.inputs = tuple(torch.empty(shape, dtype=tensor.dtype) for shape, tensor in forms)
-            slot.outputs = tuple(torch.empty(shape, dtype=tensor.dtype) for shape, tensor in results)
+            slot.inputs = tuple(_empty(shape, tensor.dtype) for shape, tensor in forms)
+            slot.outputs = tuple(_empty(shape, tensor.dtype) for shape, tensor in results)
         for (name, element), memory in zip(self._inputs, slot.inputs, strict=True):
             slot.binding.bind_input(name, "cpu", 0, element, memory.shape, memory.data_ptr())
         for (name, element, _), memory in zip(self._outputs, slot.outputs, strict=True):
@@ -164,6 +164,10 @@ class ONNXRuntimeEngine(Engine):
 def _is_small(shape: Sequence[int], tensor: TensorSpec) -> bool:
     """Neither large nor nothing."""
     return 0 < math.prod(shape) * tensor.dtype.itemsize <= _SMALL
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cpu")  # whatever torch.set_default_device says
 
 
 def _plain(tensor: Tensor) -> Tensor:

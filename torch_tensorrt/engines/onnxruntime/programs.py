@@ -40,7 +40,7 @@ def as_program(partition: Partition) -> ExportedProgram:
 
 def typical_inputs(specs: Sequence[TensorSpec], point: str = "opt") -> tuple[Tensor, ...]:
     """Zeros of the sizes at `point`: valid as indices too."""
-    return tuple(torch.zeros(spec.shape_at(point), dtype=spec.dtype) for spec in specs)
+    return tuple(torch.zeros(spec.shape_at(point), dtype=spec.dtype, device="cpu") for spec in specs)
 
 
 def _with_own_results(module: fx.GraphModule) -> fx.GraphModule:

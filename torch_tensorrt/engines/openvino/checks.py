@@ -9,10 +9,15 @@ from itertools import islice
 import torch
 from torch import fx
 
+from torch_tensorrt.graphs.bounds import least
+from torch_tensorrt.graphs.resizing import becomes_one, rounds
+
 _NARROW = (torch.uint8, torch.int8, torch.int16)
 _INT32 = 2**31
 _EXACT = 2**24  # OpenVINO compares, divides and sums integers in float32
 _SLICE_ENDS = (2**63 - 1, -(2**63))
+_COUNTS = (torch.ops.aten.sym_size.int, torch.ops.aten.sym_numel.default)
+_ARITHMETIC = (operator.add, operator.sub, operator.mul, operator.neg)
 
 
 def tensors(node: fx.Node) -> Iterator[torch.Tensor]:
@@ -35,6 +40,31 @@ def argument(node: fx.Node, name: str) -> object:
         if declared.name == name:
             return node.args[place] if place < len(node.args) else node.kwargs.get(name, declared.default_value)
     raise KeyError(f"{node.target} has no argument {name!r}")
+
+
+def unknown_number(node: fx.Node) -> fx.Node | None:
+    """The node of a number that `node` needs, itself or through others, and that OpenVINO's frontend can't compute from sizes."""
+    for given in node.all_input_nodes:
+        value = given.meta.get("val")
+        if not isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)) or given.target in _COUNTS:
+            continue
+        known = isinstance(value, torch.SymInt) and (given.target in _ARITHMETIC or _divides_down(given))
+        unknown = unknown_number(given) if known else given
+        if unknown is not None:
+            return unknown
+    return None
+
+
+def _divides_down(node: fx.Node) -> bool:
+    """A division of what is never negative: OpenVINO divides towards zero."""
+    if node.target is not operator.floordiv:
+        return False
+    first, second = (_number(given) for given in node.args)
+    return least(first) >= 0 and least(second) > 0
+
+
+def _number(given: object) -> int | torch.SymInt:
+    return given.meta["val"] if isinstance(given, fx.Node) else given  # type: ignore[return-value]
 
 
 def moves(node: fx.Node) -> str:
@@ -88,6 +118,18 @@ def _dimensions(node: fx.Node) -> str:
     if value is not None and value.dim() == 0:
         return f"OpenVINO's rule for {node.target} does not take a tensor without dimensions"
     return ""
+
+
+def blends(node: fx.Node) -> str:
+    """Linear and cubic resizing."""
+    one = "" if argument(node, "align_corners") else becomes_one(node, shrinking=True)
+    return computes(node) or (f"{one}, which OpenVINO computes otherwise than PyTorch" if one else "")
+
+
+def picks_nearest(node: fx.Node) -> str:
+    """Resizing to the nearest neighbour."""
+    between = rounds(node, steps=True)
+    return computes(node) or (f"{between}: OpenVINO rounds otherwise than PyTorch" if between else "")
 
 
 def computes_floats(node: fx.Node) -> str:

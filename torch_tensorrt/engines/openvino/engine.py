@@ -177,8 +177,8 @@ class OpenVINOEngine(Engine):
             self._large = sizes
             return None
         with torch.inference_mode(False):  # memory made in inference mode could not be written to outside of it
-            fed = [(given, torch.empty(inputs[given].shape, dtype=inputs[given].dtype)) for _, given, _ in self._feeds]
-            written = [(place, torch.empty(shapes[place], dtype=dtype)) for _, place, _, dtype in self._writes]
+            fed = [(given, _empty(inputs[given].shape, inputs[given].dtype)) for _, given, _ in self._feeds]
+            written = [(place, _empty(shapes[place], dtype)) for _, place, _, dtype in self._writes]
         keep: list[object] = []
         for (port, _, show), (_, memory) in zip(self._feeds, fed, strict=True):
             keep.append(show(memory))
@@ -244,11 +244,11 @@ class OpenVINOEngine(Engine):
         inputs, outputs, keep = [], [], []
         with torch.inference_mode(False):  # memory made in inference mode could not be written to outside of it
             for port, given in self._small_feeds:
-                inputs.append((given, _empty(self.spec.inputs[given])))
+                inputs.append((given, _empty_for(self.spec.inputs[given])))
                 keep.append(sdk.wrap(self.spec.inputs[given].dtype)(inputs[-1][1]))
                 request.set_input_tensor(port, keep[-1])
             for port, place in self._small_writes:
-                outputs.append((place, _empty(self.spec.outputs[place])))
+                outputs.append((place, _empty_for(self.spec.outputs[place])))
                 keep.append(sdk.wrap(self.spec.outputs[place].dtype)(outputs[-1][1]))
                 request.set_output_tensor(port, keep[-1])
         return _Slot(request, _Memory(tuple(inputs), tuple(outputs), tuple(keep)))
@@ -259,7 +259,7 @@ class OpenVINOEngine(Engine):
         held: list[object] = []
         for port, given, show in self._feeds:
             tensor = inputs[given]
-            view = show(tensor if tensor.is_contiguous() and not tensor.requires_grad else _plain(tensor))
+            view = show(tensor if _is_plain(tensor) else _plain(tensor))
             request.set_input_tensor(port, view)
             held.append(view)
         for port, place, show, dtype in self._writes:
@@ -378,8 +378,16 @@ def _is_small(spec: TensorSpec) -> bool:
     return spec.is_static and math.prod(spec.shape_at("opt")) * spec.dtype.itemsize <= _SMALL
 
 
-def _empty(spec: TensorSpec) -> Tensor:
-    return torch.empty(spec.shape_at("opt"), dtype=spec.dtype)
+def _empty_for(spec: TensorSpec) -> Tensor:
+    return _empty(spec.shape_at("opt"), spec.dtype)
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="cpu")  # whatever torch.set_default_device says
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.is_contiguous() and not tensor.requires_grad and not tensor.is_neg()
 
 
 def _plain(tensor: Tensor) -> Tensor:

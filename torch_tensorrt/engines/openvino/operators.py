@@ -40,9 +40,14 @@ _ROWS: Mapping[Check, str] = {
         reflection_pad3d.default relu.default remainder.Scalar remainder.Tensor repeat_interleave.self_int
         rms_norm.default round.default rsqrt.default rsub.Scalar rsub.Tensor _safe_softmax.default
         scatter_add.default sigmoid.default silu.default sin.default sinh.default _softmax.default sqrt.default
-        sub.Scalar sub.Tensor sum.default sum.dim_IntList tan.default tanh.default upsample_bicubic2d.vec
-        upsample_bilinear2d.default upsample_bilinear2d.vec upsample_linear1d.vec upsample_nearest1d.vec
-        upsample_nearest2d.default upsample_nearest2d.vec upsample_nearest3d.vec upsample_trilinear3d.vec
+        sub.Scalar sub.Tensor sum.default sum.dim_IntList tan.default tanh.default
+    """,
+    checks.blends: """
+        upsample_bicubic2d.vec upsample_bilinear2d.default upsample_bilinear2d.vec upsample_linear1d.vec
+        upsample_trilinear3d.vec
+    """,
+    checks.picks_nearest: """
+        upsample_nearest1d.vec upsample_nearest2d.default upsample_nearest2d.vec upsample_nearest3d.vec
     """,
     checks.expands: """
         expand.default expand_copy.default
@@ -149,6 +154,8 @@ def refusal(node: fx.Node) -> str:
         return f"the result of {operator} depends on the data in its size, or is a number"
     if torch.Tag.nondeterministic_seeded in operator.tags and operator not in _TABLE:
         return f"{operator} is random, and OpenVINO's random numbers are not PyTorch's"
+    if number := checks.unknown_number(node):
+        return f"it needs {number.name!r}, a number made of sizes by {number.target}, for which OpenVINO's frontend has no rule"
     if kind_of(node):
         return quantized.refusal(node)
     if operator not in _TABLE:

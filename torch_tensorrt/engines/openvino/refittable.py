@@ -65,7 +65,11 @@ def recipe_from(payload: Payload) -> Recipe:
     """The recipe in a payload that has constants; its weights are the payload's memory. Raises FileFormatError."""
     xml = safe_xml(payload.xml)
     literal = bytearray(payload.literal) if payload.literal.readonly else payload.literal
-    weights = torch.frombuffer(literal, dtype=torch.uint8) if len(literal) else torch.zeros(0, dtype=torch.uint8)
+    weights = (
+        torch.frombuffer(literal, dtype=torch.uint8)
+        if len(literal)
+        else torch.zeros(0, dtype=torch.uint8, device="cpu")
+    )
     if weights.data_ptr() % _ALIGNMENT:
         weights = weights.clone()
     places = tuple(Place(*place) for place in payload.constants or ())

@@ -134,7 +134,7 @@ def _lay_out(found: _Found, constants: Mapping[str, Tensor]) -> Representation:
     xml = _CONSTANT.sub(put, found.xml)
     if len(places) + len(literals) != xml.count(b'type="Const"'):
         raise InternalError("A constant in OpenVINO's XML was not found; please report this.")
-    weights = torch.zeros(end, dtype=torch.uint8)
+    weights = torch.zeros(end, dtype=torch.uint8, device="cpu")
     for offset, content in literals:
         if content:
             weights[offset : offset + len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)

@@ -12,6 +12,7 @@ from torch.fx.node import Argument
 
 from torch_tensorrt.engines.openvino import quantized
 from torch_tensorrt.graphs.quantized import kind_of
+from torch_tensorrt.graphs.resizing import pick_each_nth
 
 aten = torch.ops.aten
 
@@ -189,6 +190,15 @@ _REWRITES: Mapping[OpOverload, Callable[[fx.Node], None]] = {
     aten.ge.Tensor: _swapped(aten.le.Tensor),
     aten.ge.Scalar: _swapped(aten.le.Tensor),
     aten.scaled_dot_product_attention.default: _attention,
+    **dict.fromkeys(
+        (
+            aten.upsample_nearest1d.vec,
+            aten.upsample_nearest2d.default,
+            aten.upsample_nearest2d.vec,
+            aten.upsample_nearest3d.vec,
+        ),
+        pick_each_nth,
+    ),
     aten.var.correction: _variance,
     aten.std.correction: _variance,
     aten.var_mean.correction: _variance_and_mean,

@@ -345,7 +345,7 @@ def torch_dtype(kind: object) -> torch.dtype | None:
 def found_output(request: Request, index: int, dtype: torch.dtype) -> Tensor:
     """A copy of output `index` of the last run, for which OpenVINO found the sizes and the memory itself."""
     found = request.get_output_tensor(index)
-    copied = torch.empty(tuple(found.get_shape()), dtype=dtype)
+    copied = torch.empty(tuple(found.get_shape()), dtype=dtype, device="cpu")
     if copied.numel():
         found.copy_to(wrap(dtype)(copied))
     return copied
