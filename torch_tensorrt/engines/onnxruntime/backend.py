@@ -63,7 +63,14 @@ class ONNXRuntimeBackend(EngineBackend):
 
     def keep_whole(self, settings: CompilationSettings) -> frozenset[OpOverload]:
         """Operators that ONNX has one of its own for."""
-        return frozenset({aten.layer_norm.default, aten.group_norm.default, aten.scaled_dot_product_attention.default})
+        return frozenset(
+            {
+                aten.layer_norm.default,
+                aten.group_norm.default,
+                aten.scaled_dot_product_attention.default,
+                aten.upsample_bicubic2d.vec,  # in parts, it divides by zero where a size turns out to be one
+            }
+        )
 
     def variants(self, settings: CompilationSettings, device: torch.device) -> Mapping[str, Mapping[str, object]]:
         """With all threads, with one, and without threads that wait busily."""
