@@ -32,7 +32,7 @@ from torch_tensorrt.runtime.op import pack
 from torch_tensorrt.spec.errors import BuildError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
-from torch_tensorrt.trace.symbols import SymbolRange, symbol_ranges
+from torch_tensorrt.trace.symbols import SymbolRange, symbol_ranges, tell_lowest
 from torch_tensorrt.trace.tracer import trace, without_autocast
 from torch_tensorrt.tuning.candidates import Candidate
 from torch_tensorrt.tuning.choosing import Deadline, Order, Tuner, is_tuned, ordered, planned_as
@@ -92,6 +92,7 @@ def compile_program(program: ExportedProgram, call: CallInputs | None, settings:
     for told in backend.unhonoured(settings):
         warn_once(f"{backend.name}: {told}", told)
     job = _Job(program, settings, backend, device, reason, symbol_ranges(program, call), call)
+    tell_lowest(program)
     if is_tuned(settings, device):
         compiled = _compile_fastest(job)
     else:

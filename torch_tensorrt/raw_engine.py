@@ -28,7 +28,7 @@ from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import TensorSpec
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
-from torch_tensorrt.trace.symbols import symbol_ranges
+from torch_tensorrt.trace.symbols import symbol_ranges, tell_lowest
 from torch_tensorrt.trace.tracer import trace
 
 _log = logger("raw_engine")
@@ -145,6 +145,7 @@ def _build(
     for told in backend.unhonoured(settings):
         warn_once(f"{backend.name}: {told}", told)
     ranges = symbol_ranges(program, call)
+    tell_lowest(program)
     inputs, outputs = _named(program, names)
     if (inputs or outputs) and backend.name not in NVIDIA:
         raise InputError(f"Engine {backend.name!r} gives its inputs and outputs no names; leave the binding names out.")

@@ -86,11 +86,58 @@ def test_a_number_made_of_sizes_is_right_at_every_size(name: str, engine: str) -
         torch.testing.assert_close(compiled(x), model(x))
 
 
-def test_an_engine_with_sizes_of_fractions_is_saved_and_loaded() -> None:
-    model, file = Resized(1.3, "nearest"), io.BytesIO()
-    compiled = torch_tensorrt.compile(model, inputs=[varying(1, 2, 0, 0)], engine="openvino", min_block_size=1)
+def saved_and_loaded(compiled: nn.Module) -> nn.Module:
+    file = io.BytesIO()
     torch_tensorrt.save(compiled, file)
-    loaded = torch_tensorrt.load(io.BytesIO(file.getvalue())).module()
+    return torch_tensorrt.load(io.BytesIO(file.getvalue())).module()
+
+
+def test_an_engine_with_sizes_of_fractions_is_saved_and_loaded() -> None:
+    model = Resized(1.3, "bilinear")
+    compiled = torch_tensorrt.compile(model, inputs=[varying(1, 2, 0, 0)], engine="openvino", min_block_size=1)
+    loaded = saved_and_loaded(compiled)
     for size in (4, 10, 39):
         x = torch.randn(1, 2, size, 20)
         torch.testing.assert_close(loaded(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if not name.startswith("rounded")])
+def test_what_computes_with_sizes_in_pytorch_is_saved_and_loaded(name: str) -> None:
+    model = Computed(NUMBERS[name])
+    given = Input(min_shape=(1, 4), opt_shape=(1, 16), max_shape=(1, 40))
+    loaded = saved_and_loaded(torch_tensorrt.compile(model, inputs=[given], engine="openvino", min_block_size=1))
+    x = torch.randn(1, 13)
+    torch.testing.assert_close(loaded(x), model(x))
+
+
+class Folded(nn.Module):
+    """sympy makes one factor of the two, which gives 91 where Python's gives 90."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = torch.sym_int(x.shape[2] * 0.7 * 1.3)
+        resized = nn.functional.interpolate(x + 1, size=(size, 8), mode="bilinear")
+        return torch.cat([resized.relu().flatten(1), (x * 2).sigmoid().flatten(1)], 1)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_fractions_that_sympy_joins_are_left_to_pytorch(engine: str) -> None:
+    model = Folded()
+    given = Input(min_shape=(1, 2, 8, 8), opt_shape=(1, 2, 64, 8), max_shape=(1, 2, 200, 8))
+    ops = {"torch.ops.aten.upsample_bilinear2d"} if engine == "eager" else set()
+    compiled = torch_tensorrt.compile(model, inputs=[given], engine=engine, min_block_size=1, torch_executed_ops=ops)
+    for size in (8, 99, 100, 200):
+        x = torch.randn(1, 2, size, 8)
+        torch.testing.assert_close(compiled(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+class Halved(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(3) + (x.shape[1] - 1) // 2
+
+
+def test_a_size_of_nothing_is_divided_down() -> None:
+    given = Input(min_shape=(1, 0), opt_shape=(1, 16), max_shape=(1, 40))
+    compiled = torch_tensorrt.compile(Halved(), inputs=[given], engine="openvino", min_block_size=1)
+    for size in (0, 1, 7):
+        x = torch.ones(1, size)
+        torch.testing.assert_close(compiled(x), Halved()(x))

@@ -102,6 +102,20 @@ def test_an_engine_refuses_what_only_the_module_around_it_lets_in(nodes: str) ->
                 module(torch.ones(8, 4))
 
 
+def test_each_module_around_an_engine_checks_what_it_is_given() -> None:
+    given = torch_tensorrt.Input(min_shape=(1, 4), opt_shape=(2, 4), max_shape=(8, 4))
+    wide = torch_tensorrt.compile(nn.ReLU(), inputs=[given], engine="eager", min_block_size=1)
+    (spec,) = wide.input_specs
+    assert spec is not None
+    narrower = dataclasses.replace(spec, shape=(dataclasses.replace(spec.shape[0], max=4), 4))  # type: ignore[type-var]
+    narrow = CompiledModule.wrap(fx.GraphModule(wide, wide.graph), [narrower], None, wide.settings)
+    for _ in range(3):
+        wide(torch.ones(8, 4))
+        narrow(torch.ones(2, 4))
+        with pytest.raises(InputError, match="compiled model"):
+            narrow(torch.ones(8, 4))
+
+
 class Sine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.sin()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from torch_tensorrt.spec.errors import FileFormatError, InputError
-from torch_tensorrt.spec.shape_expr import parse, solve, symbols_in, text_of
+from torch_tensorrt.spec.shape_expr import factors_in, parse, solve, symbols_in, text_of
 
 SIZES: dict[str, Callable[[int], int]] = {
     "truncated": lambda n: torch.sym_int(torch.sym_float(n) * 0.7),
@@ -105,3 +105,25 @@ def test_a_size_that_is_no_line_is_not_solved(text: str) -> None:
 )
 def test_a_line_is(text: str, value: int) -> None:
     assert solve([(("s1", text), (6, value))])["s0"] == 4
+
+
+@pytest.mark.parametrize(("text", "symbols"), [("s9", {"s0": 1}), ("2**s0", {"s0": 5000}), ("s0**-1", {"s0": 3})])
+def test_what_only_a_damaged_file_says_is_its_mistake(text: str, symbols: dict[str, int]) -> None:
+    with pytest.raises(FileFormatError):
+        parse(text)(symbols)
+
+
+@pytest.mark.parametrize(
+    ("text", "factors"),
+    [
+        ("s0 + 2", set()),
+        ("TruncToInt(0.7*ToFloat(s0)) + 1", {0.7}),
+        ("TruncToInt(1.3*ToFloat(TruncToInt(0.7*ToFloat(s0))))", {0.7, 1.3}),
+        ("CeilToInt(IntTrueDiv(s0, 4))", set()),
+        ("TruncToInt(0.3*ToFloat(s0)*ToFloat(s1))", None),
+        ("TruncToInt(0.3*ToFloat(s0) + 0.5)", None),
+        ("TruncToInt(FloatTrueDiv(ToFloat(s0), 0.7))", None),
+    ],
+)
+def test_factors_are_told_where_there_is_but_one_at_a_time(text: str, factors: set[float] | None) -> None:
+    assert factors_in(text) == factors

@@ -167,3 +167,27 @@ def test_a_condition_on_a_fraction_of_sizes_must_hold_at_all_of_them() -> None:
     for size in (5, 8, 16):
         x = torch.randn(2, size)
         torch.testing.assert_close(compiled(x), AtLeastOne()(x))
+
+
+class Exactly(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 100 if x.shape[1] / 8 == 1.0 else x + 1
+
+
+class Even(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] / 2 == x.shape[1] // 2
+        return x + 1
+
+
+def test_a_condition_that_fails_between_the_ends_is_found() -> None:
+    given = torch_tensorrt.Input(min_shape=(2, 4), opt_shape=(2, 16), max_shape=(2, 40))
+    with pytest.raises(torch_tensorrt.InputError, match=r"one side of it"):
+        torch_tensorrt.compile(Exactly(), inputs=[given], engine="eager", min_block_size=1)
+
+
+def test_what_the_model_asserts_of_fractions_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    given = torch_tensorrt.Input(min_shape=(2, 3), opt_shape=(2, 16), max_shape=(2, 64))
+    compiled = torch_tensorrt.compile(Even(), inputs=[given], engine="eager", min_block_size=1)
+    assert "not for others" in caplog.text
+    torch.testing.assert_close(compiled(torch.ones(2, 8)), torch.full((2, 8), 2.0))

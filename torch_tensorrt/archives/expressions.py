@@ -17,7 +17,7 @@ from torch_tensorrt.spec.errors import FileFormatError
 _LONGEST = 10_000
 _LARGEST_EXPONENT = 64
 _SYMPY = {
-    "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs", "floor", "ceiling", "sqrt", "log", "exp", "Integer", "Float", "Rational",
+    "Add", "Mul", "Pow", "Mod", "Max", "Min", "Abs", "floor", "ceiling", "sqrt", "log", "exp", "Integer", "Rational",
     "Equality", "Unequality", "StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan", "Eq", "Ne", "Gt", "Ge", "Lt",
     "Le", "And", "Or", "Not", "Piecewise", "ExprCondPair",
 }  # fmt: skip
@@ -27,7 +27,7 @@ _ARITHMETIC = (
     ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Constant, ast.Name, ast.Load, ast.Call, ast.Tuple,
     ast.operator, ast.unaryop, ast.cmpop, ast.boolop, ast.IfExp,
 )  # fmt: skip
-_DECIMAL = re.compile(r"-?\d{1,30}(\.\d{0,30})?(e[-+]?\d{1,3})?")
+_DECIMAL = re.compile(r"-?[0-9]{1,30}(\.[0-9]{0,30})?(e[-+]?[0-9]{1,3})?")
 _OF_TENSORS = {"size", "stride", "storage_offset", "shape"}
 _OF_MODULES = {
     "math": {"isnan", "isinf", "inf", "nan", "floor", "ceil", "trunc", "sqrt"},
@@ -72,10 +72,10 @@ def _is_float(node: ast.AST) -> bool:
     """`Float('1.5', precision=53)`: how sympy writes a number of float64."""
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Float"):
         return False
-    named = [given.value.value for given in node.keywords if isinstance(given.value, ast.Constant)]
+    named = [(given.arg, ast.unparse(given.value)) for given in node.keywords]
     digits = node.args[0] if len(node.args) == 1 else None
     is_text = isinstance(digits, ast.Constant) and isinstance(digits.value, str)
-    return is_text and bool(_DECIMAL.fullmatch(str(digits.value))) and [53] * len(node.keywords) == named  # type: ignore[union-attr]
+    return is_text and bool(_DECIMAL.fullmatch(str(digits.value))) and named == [("precision", "53")]  # type: ignore[union-attr]
 
 
 def check_guard(text: str, where: str) -> None:
@@ -107,7 +107,8 @@ def _parse(text: str, where: str) -> ast.Expression:
 def _exponent(node: ast.expr | None) -> int:
     """How far raising to `node` can blow a number up; a symbol's value is not known when the expression is read."""
     if isinstance(node, ast.Call) and len(node.args) == 1 and not _is_symbol(node):
-        node = node.args[0]  # Integer(2)
+        number = node.args[0]  # of Integer(2)
+        node = ast.Constant(float(number.value)) if _is_float(node) and isinstance(number, ast.Constant) else number  # type: ignore[arg-type]
     if isinstance(node, ast.UnaryOp):
         node = node.operand
     if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):

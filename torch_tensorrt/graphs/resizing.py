@@ -7,7 +7,7 @@ one row or column are wrong in OpenVINO without align_corners, and NaN in ONNX R
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 
 import torch
@@ -54,24 +54,33 @@ def becomes_one(node: fx.Node, *, shrinking: bool) -> str:
 
 
 def rounds(node: fx.Node, *, steps: bool) -> str:
-    """Where pixels of a nearest one may lie between two neighbours, or "". steps: `pick_each_nth` will be called for it."""
+    """Where pixels of a nearest one may lie between two neighbours, or "". steps: `take_steps` will be called for it."""
     if _repeats(node) or (steps and all(_step(before, after, factor) for _, before, after, factor in _dims(node))):
         return ""
     sizes = ", ".join(f"{before} to {after}" for _, before, after, _ in _dims(node))
     return f"it goes from {sizes}, where pixels lie, or may lie, between two neighbours"
 
 
-def pick_each_nth(node: fx.Node) -> None:
-    """nearest(x)  ->  x[:, :, ::n, ::m], where that is what it takes."""
+def steps_taken(node: fx.Node) -> dict[int, tuple[int, int]]:
+    """Dimension -> (end, n) where a nearest one takes each n-th element up to `end`; empty where it repeats elements."""
     if _repeats(node):
-        return
-    picked = node.args[0]
+        return {}
+    found = {}
     for dim, before, after, factor in _dims(node):
         step = _step(before, after, factor)
         assert step
-        if step > 1 or after != before:
-            picked = node.graph.call_function(aten.slice.Tensor, (picked, dim, 0, (int(after) - 1) * step + 1, step))
+        found[dim] = ((int(after) - 1) * step + 1, step)
+    return found
+
+
+def take_steps(node: fx.Node, steps: Mapping[int, tuple[int, int]]) -> None:
+    """nearest(x)  ->  x[:, :, :end:n, :end:n]."""
+    picked = node.args[0]
     assert isinstance(picked, fx.Node)
+    for dim, (end, step) in steps.items():
+        value = picked.meta["val"]
+        picked = node.graph.call_function(aten.slice.Tensor, (picked, dim, 0, end, step))
+        picked.meta["val"] = aten.slice.Tensor(value, dim, 0, end, step)
     node.replace_all_uses_with(picked)
     node.graph.erase_node(node)
 
@@ -86,7 +95,7 @@ def _is_repeated(before: _Size, after: _Size, factor: float | None) -> bool:
         times = after // before
         whole = after == times * before and factor in (None, times)
         apart = factor is None and math.gcd(before, after) == 1 and before * after < _EXACT
-        return (whole or apart) and torch.equal(_places(before, after, factor), torch.arange(after) * before // after)
+        return (whole or apart) and torch.equal(_places(before, after, factor), _count(after) * before // after)
     steady = _whole_factor(before, after, factor)
     return steady is not None and torch.equal(
         _places(_LONG // steady, _LONG // steady * steady, factor), _blocks(steady)
@@ -95,17 +104,21 @@ def _is_repeated(before: _Size, after: _Size, factor: float | None) -> bool:
 
 def _whole_factor(before: _Size, after: _Size, factor: float | None) -> int | None:
     """n where `after` is n times `before` at all sizes."""
-    times = int(factor) if factor is not None else _hint(after) // _hint(before)
+    first, last = _hint(before), _hint(after)
+    if factor is None and not (first and last):
+        return None
+    times = int(factor) if factor is not None else last // first  # type: ignore[operator]
     known = factor == times if factor is not None else statically_known_true(after == times * before)
     return times if known and 1 <= times <= _LONG else None
 
 
-def _hint(size: _Size) -> int:
-    return size if isinstance(size, int) else int(size.node.hint)
+def _hint(size: _Size) -> int | None:
+    """A typical value; None for a size that only a run tells."""
+    return size if isinstance(size, int) else size.node.hint
 
 
 def _blocks(times: int) -> torch.Tensor:
-    return torch.arange(_LONG // times * times) // times
+    return _count(_LONG // times * times) // times
 
 
 def _step(before: _Size, after: _Size, factor: float | None) -> int | None:
@@ -114,11 +127,15 @@ def _step(before: _Size, after: _Size, factor: float | None) -> int | None:
         return None
     places = _places(before, after, factor)
     step = int(places[1]) if after > 1 else 1
-    return step if step >= 1 and torch.equal(places, torch.arange(after) * step) else None
+    return step if step >= 1 and torch.equal(places, _count(after) * step) else None
 
 
 def _places(before: int, after: int, factor: float | None) -> torch.Tensor:
     """Which elements PyTorch takes."""
-    row = torch.arange(before, dtype=torch.float32)[None, None]
+    row = _count(before).float()[None, None]
     taken: torch.Tensor = aten.upsample_nearest1d.default(row, [after], factor)
     return taken[0, 0].long()
+
+
+def _count(numbers: int) -> torch.Tensor:
+    return torch.arange(numbers, device="cpu")  # whatever torch.set_default_device says

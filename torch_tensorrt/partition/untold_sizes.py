@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from torch_tensorrt.partition.nodes import is_size
 from torch_tensorrt.spec.errors import FileFormatError, InputError
-from torch_tensorrt.spec.shape_expr import solve, symbols_in, text_of
+from torch_tensorrt.spec.shape_expr import factors_in, solve, symbols_in, text_of
 
 
 def untold_sizes(members: Sequence[fx.Node]) -> Mapping[str, str]:
@@ -23,10 +24,11 @@ def untold_sizes(members: Sequence[fx.Node]) -> Mapping[str, str]:
         given for node in members for given in node.all_input_nodes if given not in inside and given.op != "get_attr"
     )
     inputs = {node: sizes for node in outside if (sizes := _sizes(node))}
-    if _solvable(list(inputs.values())):
+    untold = {node: size for node, sizes in inputs.items() for size in sizes if not _is_exact(size, node.graph)}
+    if not untold and _solvable(list(inputs.values())):
         return {}
     told = {size for sizes in inputs.values() for size in sizes if size.isidentifier()}
-    untold = {node: size for node, sizes in inputs.items() for size in sizes if not _known(size, told)}
+    untold.update({node: size for node, sizes in inputs.items() for size in sizes if not _known(size, told)})
     return {
         node.name: f"the size {untold[given]} of its input {given.name!r}, which PyTorch computes, doesn't tell what varies"
         for node in members
@@ -55,6 +57,18 @@ def _sizes(node: fx.Node) -> list[str]:
 
 def _known(size: str, told: set[str]) -> bool:
     return symbols_in(size) <= told or _solvable([[*told, size]])
+
+
+def _is_exact(size: str, graph: fx.Graph) -> bool:
+    """Whether the text has the value that PyTorch computes: sympy joins fractions (h * 0.7 * 1.3), which rounds otherwise."""
+    factors = factors_in(size)
+    return factors is not None and (not factors or factors <= _numbers(graph))
+
+
+def _numbers(graph: fx.Graph) -> set[float]:
+    """All floats among the arguments."""
+    leaves = (leaf for node in graph.nodes for leaf in pytree.tree_leaves((node.args, node.kwargs)))
+    return {leaf for leaf in leaves if isinstance(leaf, float)}
 
 
 def _solvable(sizes: Sequence[Sequence[str]]) -> bool:

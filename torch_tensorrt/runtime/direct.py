@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from torch_tensorrt.contracts.engine import EngineSpec
+from torch_tensorrt.runtime.input_check import Kinds, kinds_of
 from torch_tensorrt.runtime.op import LiveEngine, live_engine
 
 EXECUTE = torch.ops.tensorrt.execute_engine.default
@@ -23,20 +24,22 @@ class EngineCall:
     """Calls the engine in an attribute of `owner`.
 
     The engine checks its inputs though the module's door has: a damaged file can say one thing of the graph's inputs and another of
-    the engine's. known: (the bytes in the attribute, their engine), once it was called.
+    the engine's. known: (the bytes in the attribute, their engine, the kinds of inputs that the module's door and the engine have let
+    in), once it was called.
     """
 
     def __init__(self, owner: fx.GraphModule, attribute: str) -> None:
         self.buffers = owner._buffers
         self.attribute = attribute
-        self.known: tuple[Tensor | None, LiveEngine | None] = (None, None)  # one attribute: threads see both of a pair
+        # One attribute: threads see what belongs together.
+        self.known: tuple[Tensor | None, LiveEngine | None, Kinds | None] = (None, None, None)
         self.__name__ = f"call_{attribute}"
         self.__module__ = __name__
 
     def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """The engine's outputs."""
         constant = self.buffers[self.attribute]
-        known, live = self.known
+        known, live, _ = self.known
         if known is not constant or live is None:
             live = self.live()
         return live(inputs)
@@ -46,8 +49,13 @@ class EngineCall:
         constant = self.buffers[self.attribute]
         assert constant is not None
         live = live_engine(constant)
-        self.known = (constant, live)
+        self.known = (constant, live, None)
         return live
+
+    def note(self, inputs: Sequence[Tensor]) -> None:
+        """Says that the door and the engine have let these in."""
+        constant, live, _ = self.known
+        self.known = (constant, live, kinds_of(inputs))
 
     def __deepcopy__(self, memo: dict[int, object]) -> EngineCall:
         return self  # like a function: a copied module makes calls of its own

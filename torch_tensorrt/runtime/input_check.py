@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,6 +14,24 @@ from torch_tensorrt.spec.shape_expr import Size, parse, solve, symbols_in
 from torch_tensorrt.spec.tensor_spec import Dim, TensorSpec
 
 _KEPT = 1024
+Kinds: TypeAlias = "list[tuple[object, ...]]"
+
+
+def kinds_of(tensors: Sequence[Tensor]) -> Kinds:
+    """What decides whether tensors are let in: the same for tensors just like these."""
+    return [(tensor.shape, tensor.dtype, tensor.device, tensor.layout) for tensor in tensors]
+
+
+def are_alike(given: Sequence[object], kinds: Kinds) -> bool:
+    """Whether `given` are tensors of these kinds; False also for what isn't a tensor."""
+    try:
+        if len(kinds) == len(given) == 1:  # half the time of comparing lists
+            (part,), ((shape, dtype, device, layout),) = given, kinds
+            alike = part.shape == shape and part.dtype is dtype and part.device == device  # type: ignore[attr-defined]
+            return alike and part.layout is layout  # type: ignore[attr-defined]
+        return [(part.shape, part.dtype, part.device, part.layout) for part in given] == kinds  # type: ignore[attr-defined]
+    except AttributeError:
+        return False
 
 
 class InputCheck:
@@ -24,13 +43,11 @@ class InputCheck:
         self._home = home
         self.is_static = all(spec.is_static for spec in specs)
         self._seen: set[tuple[object, ...]] = set()
-        self._last: list[tuple[object, ...]] | None = None
+        self._last: Kinds | None = None
 
     def __call__(self, tensors: Sequence[Tensor]) -> None:
         """Raises InputError naming the input, what it is and what is needed. The result is kept per shapes and dtypes."""
-        kinds: list[tuple[object, ...]] = [
-            (tensor.shape, tensor.dtype, tensor.device, tensor.layout) for tensor in tensors
-        ]
+        kinds = kinds_of(tensors)
         if kinds == self._last:  # most calls are like the one before, and comparing is faster than hashing
             return
         key = tuple(kinds)
@@ -43,15 +60,7 @@ class InputCheck:
 
     def is_like_the_last(self, given: Sequence[object]) -> bool:
         """Whether these are tensors just like those that were checked last; False also for what isn't a tensor."""
-        last = self._last
-        try:
-            if last is not None and len(last) == len(given) == 1:  # half the time of comparing lists
-                (part,), ((shape, dtype, device, layout),) = given, last
-                alike = part.shape == shape and part.dtype is dtype and part.device == device  # type: ignore[attr-defined]
-                return alike and part.layout is layout  # type: ignore[attr-defined]
-            return [(part.shape, part.dtype, part.device, part.layout) for part in given] == last  # type: ignore[attr-defined]
-        except AttributeError:
-            return False
+        return self._last is not None and are_alike(given, self._last)
 
     def _check(self, tensors: Sequence[Tensor]) -> None:
         if len(tensors) != len(self._specs):

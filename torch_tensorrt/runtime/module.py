@@ -21,6 +21,7 @@ from torch_tensorrt.runtime.calling import Door, is_traced
 from torch_tensorrt.runtime.cudagraphs import mode
 from torch_tensorrt.runtime.cudagraphs.whole import WholeCalls
 from torch_tensorrt.runtime.direct import EngineCall, direct_function, is_only_engines
+from torch_tensorrt.runtime.input_check import are_alike
 from torch_tensorrt.spec.errors import UnsupportedError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.spec.tensor_spec import TensorSpec
@@ -160,18 +161,22 @@ def _shortest_way(door: Door, engine: EngineCall, usual: Call) -> Call:
         return usual
 
     def call(args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-        known, live = engine.known
+        known, live, kinds = engine.known
         if (
             live is None
+            or kinds is None
             or kwargs
             or mode.whole
             or mode.each_engine
             or watching.watchers
             or devices.moves_inputs
             or known is not engine.buffers[engine.attribute]
-            or not live.is_like_the_last(args)
+            or not are_alike(args, kinds)
         ):
-            return usual(args, kwargs)
+            results = usual(args, kwargs)
+            if not kwargs:
+                engine.note(args)  # type: ignore[arg-type]
+            return results
         return result(live.run_engine(args))  # type: ignore[arg-type]
 
     return call

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -36,10 +36,7 @@ SCHEMA = "execute_engine(Tensor[] inputs, Tensor engine, str spec) -> Tensor[]"
 
 
 class LiveEngine:
-    """An engine in memory with the check of its inputs.
-
-    run_engine: the engine's own `run`. is_like_the_last: whether inputs are just like those that the check last let in.
-    """
+    """An engine in memory with the check of its inputs. run_engine: the engine's own `run`."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -47,9 +44,6 @@ class LiveEngine:
         watching.tell_made(engine)
         checks_itself = isinstance(engine, NativeEngine)
         self._check = None if checks_itself else InputCheck(f"Engine {engine.spec.name!r}", engine.spec.inputs)
-        self.is_like_the_last: Callable[[Sequence[object]], bool] = (
-            self._check.is_like_the_last if self._check is not None else lambda inputs: False
-        )
         name, contents = f"Engine {engine.spec.name!r}", contents_of_engine(engine.spec)
         self.graphs = GraphCalls(name, self.run_engine, contents, Options())
 

@@ -78,6 +78,8 @@ def parse(expr: str) -> Evaluate:
     def size(symbols: Mapping[str, Size]) -> Size:
         try:
             return evaluate(symbols)  # type: ignore[no-any-return]
+        except (FileFormatError, InputError):
+            raise
         except (ArithmeticError, ValueError) as error:
             raise InputError(f"The size {expr} can't be computed for {dict(symbols)}: {error}.") from error
 
@@ -95,6 +97,30 @@ def symbols_in(expr: str) -> frozenset[str]:
     parse(expr)
     names = {node.id for node in ast.walk(ast.parse(expr, mode="eval")) if isinstance(node, ast.Name)}
     return frozenset(names - _NAMES)
+
+
+def factors_in(expr: str) -> frozenset[float] | None:
+    """The fractions that whole numbers, or their quotients, are multiplied by on the way to a whole one.
+
+    None where more than that is done with fractions: their order decides then, which sympy doesn't keep.
+    """
+    found = set[float]()
+    for call in ast.walk(ast.parse(expr, mode="eval")):
+        if not (isinstance(call, ast.Call) and _name_of(call) in _ROUNDED and _is_fraction(call.args[0])):
+            continue
+        product = call.args[0]
+        is_product = isinstance(product, ast.BinOp) and isinstance(product.op, ast.Mult)
+        parts = [product.left, product.right] if isinstance(product, ast.BinOp) and is_product else [product]
+        numbers = [part.value for part in parts if isinstance(part, ast.Constant)]
+        (other, *others) = [part for part in parts if not isinstance(part, ast.Constant)] or parts
+        if others or not isinstance(other, ast.Call) or any(map(_is_fraction, other.args)):
+            return None
+        found.update(number for number in numbers if isinstance(number, float))
+    return frozenset(found)
+
+
+def _name_of(call: ast.Call) -> str:
+    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def _compile(node: ast.expr) -> _Part:

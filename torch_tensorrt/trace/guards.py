@@ -18,13 +18,15 @@ from torch_tensorrt.trace.dynamic_shapes import ranges_of
 from torch_tensorrt.trace.symbols import tensor_inputs, tensor_leaves
 
 _MOST_SYMBOLS = 4  # whose least, typical and greatest sizes are all tried together
+_MOST_VALUES = 10_000
 _EXACT = 1e-9
 _log = logger("trace")
 
 
 def check_guards(program: ExportedProgram, call: CallInputs) -> None:
     """Raises InputError when a size of a result, or another number that is computed of sizes, was taken for a constant, or a fraction
-    made of sizes for larger than another one, which doesn't hold at all sizes that the Inputs allow.
+    made of sizes for larger than another one, which doesn't hold at all sizes that the Inputs allow: the least, typical and greatest
+    ones are tried, and all where a fraction is made of one size.
 
     Where one size was taken to be larger than another one, and isn't always, a warning says so. Other assumptions are about
     memory layouts, or are conditions that PyTorch has as well (a size that is a multiple of 8).
@@ -34,7 +36,10 @@ def check_guards(program: ExportedProgram, call: CallInputs) -> None:
         guard = told.expr
         if not guard.free_symbols or not guard.free_symbols <= points.keys() or len(guard.free_symbols) > _MOST_SYMBOLS:
             continue
-        wrong = next(_counterexamples(guard, points), None)
+        fractional = isinstance(guard, sympy.core.relational.Relational) and not all(
+            side.is_integer for side in guard.args
+        )
+        wrong = next(_counterexamples(guard, _all_values(guard, points) if fractional else points), None)
         if wrong is None:
             continue
         sizes = ", ".join(f"{symbol} = {value}" for symbol, value in wrong.items())
@@ -45,7 +50,9 @@ def check_guards(program: ExportedProgram, call: CallInputs) -> None:
                 "number as a constant. Give the Input another opt_shape, multiply a tensor by the number instead, or compile for fixed "
                 "sizes."
             )
-        if isinstance(guard, sympy.core.relational.Relational) and not all(side.is_integer for side in guard.args):
+        if fractional and isinstance(guard, sympy.Eq):  # what the model asserts, PyTorch asserts too
+            _log.warning("The model was traced for sizes where %s, not for others (%s): %s.", guard, sizes, told.sloc)
+        elif fractional:
             raise InputError(
                 f"The model was traced for sizes where {guard}, and the program would be wrong where it doesn't hold ({sizes}). Asked for "
                 f"by {told.sloc}: a condition of the model's, or max() or min(). Give Inputs whose ranges lie on one side of it."
@@ -97,6 +104,13 @@ def _points(program: ExportedProgram, call: CallInputs) -> dict[sympy.Basic, tup
             if isinstance(size, torch.SymInt) and size.node.expr.is_symbol:
                 found.setdefault(size.node.expr, points)
     return found
+
+
+def _all_values(guard: sympy.Basic, points: dict[sympy.Basic, tuple[int, ...]]) -> dict[sympy.Basic, tuple[int, ...]]:
+    """All that the one symbol of `guard` may be, unless they are too many; else the points."""
+    (symbol, *others) = guard.free_symbols
+    low, *_, high = points[symbol]
+    return points if others or high - low > _MOST_VALUES else {symbol: tuple(range(low, high + 1))}
 
 
 def _counterexamples(

@@ -10,12 +10,14 @@ from torch import fx
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from torch_tensorrt.graphs.bounds import allow_from
 from torch_tensorrt.spec.errors import InputError
 from torch_tensorrt.spec.input import Input
 from torch_tensorrt.trace.call_inputs import CallInputs
 from torch_tensorrt.trace.dynamic_shapes import ranges_of
 
 _NO_BOUND = 2**31
+_ASSUMED = 2  # torch.export takes sizes for that at least
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ def symbol_ranges(program: ExportedProgram, call: CallInputs | None) -> Mapping[
         usual = max(low, opt if high is None else min(opt, high))
         ranges[str(symbol)] = SymbolRange(low, usual, high, profiles.get(str(symbol), ()))
     return ranges
+
+
+def tell_lowest(program: ExportedProgram) -> None:
+    """Where the program's ranges begin, for whoever looks at its sizes later: PyTorch's own begin at 2."""
+    for node in tensor_inputs(program):
+        for size in node.meta["val"].shape:
+            bounds = program.range_constraints.get(size.node.expr) if isinstance(size, torch.SymInt) else None
+            if bounds is not None and bounds.lower < _ASSUMED:
+                allow_from(size.node.shape_env, {size.node.expr: max(0, int(bounds.lower))})
 
 
 def _profiles(program: ExportedProgram, call: CallInputs | None) -> dict[str, tuple[tuple[int, int, int], ...]]:

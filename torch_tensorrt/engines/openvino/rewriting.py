@@ -12,9 +12,17 @@ from torch.fx.node import Argument
 
 from torch_tensorrt.engines.openvino import quantized
 from torch_tensorrt.graphs.quantized import kind_of
-from torch_tensorrt.graphs.resizing import pick_each_nth
+from torch_tensorrt.graphs.resizing import steps_taken, take_steps
 
 aten = torch.ops.aten
+_NEAREST = frozenset(
+    {
+        aten.upsample_nearest1d.vec,
+        aten.upsample_nearest2d.default,
+        aten.upsample_nearest2d.vec,
+        aten.upsample_nearest3d.vec,
+    }
+)
 
 
 def rewrite_for_frontend(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[int, ...]]:
@@ -26,6 +34,13 @@ def rewrite_for_frontend(module: fx.GraphModule) -> tuple[fx.GraphModule, tuple[
     for place, node in enumerate(graph.find_nodes(op="placeholder")):
         node._rename(f"engine_input_{place}")  # the frontend goes by the target, which may differ from the name
         node.target = node.name
+    steps = {
+        node: steps_taken(node) for node in graph.nodes if node.target in _NEAREST
+    }  # while what they read is as it was
+    for node, taken in steps.items():
+        if taken:
+            with graph.inserting_before(node):
+                take_steps(node, taken)
     for node in list(graph.nodes):
         if isinstance(node.target, OpOverload):
             _place_arguments(node, node.target)
@@ -176,6 +191,7 @@ def _over(node: fx.Node) -> tuple[fx.Node, list[int], dict[str, Argument]]:
 
 
 def _replace(node: fx.Node, other: fx.Node) -> None:
+    other.meta.setdefault("val", node.meta.get("val"))
     node.replace_all_uses_with(other)
     node.graph.erase_node(node)
 
@@ -190,15 +206,6 @@ _REWRITES: Mapping[OpOverload, Callable[[fx.Node], None]] = {
     aten.ge.Tensor: _swapped(aten.le.Tensor),
     aten.ge.Scalar: _swapped(aten.le.Tensor),
     aten.scaled_dot_product_attention.default: _attention,
-    **dict.fromkeys(
-        (
-            aten.upsample_nearest1d.vec,
-            aten.upsample_nearest2d.default,
-            aten.upsample_nearest2d.vec,
-            aten.upsample_nearest3d.vec,
-        ),
-        pick_each_nth,
-    ),
     aten.var.correction: _variance,
     aten.std.correction: _variance,
     aten.var_mean.correction: _variance_and_mean,
