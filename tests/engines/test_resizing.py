@@ -79,7 +79,13 @@ def test_the_nearest_neighbour_is_pytorchs(engine: str, before: int, after: int)
             assert engines(made)
 
 
-@pytest.mark.parametrize("factor", [0.1, 0.25, 0.3, 0.5, 1.5, 2.0, 3.0, 41.0, (2.0, 0.5)])
+def test_one_dimension_may_be_taken_in_steps() -> None:
+    model, x = To("nearest", size=(2, 3)), torch.randn(1, 2, 4, 5)
+    made = torch_tensorrt.compile(model, inputs=[x], engine="openvino", min_block_size=1, require_full_compilation=True)
+    torch.testing.assert_close(made(x), model(x), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("factor", [0.1, 0.25, 0.3, 0.5, 1.5, 1.7, 2.0, 3.0, 41.0, (2.0, 0.5)])
 @pytest.mark.parametrize("height", [10, 13, 40])
 def test_the_nearest_neighbour_by_a_factor_is_pytorchs(engine: str, factor: float, height: int) -> None:
     model, x = To("nearest", scale_factor=factor), torch.randn(1, 2, height, 30)

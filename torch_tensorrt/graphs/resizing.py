@@ -6,9 +6,8 @@ one row or column are wrong in OpenVINO without align_corners, and NaN in ONNX R
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import fx
@@ -19,18 +18,28 @@ from torch_tensorrt.graphs.bounds import least
 
 aten = torch.ops.aten
 _Size: TypeAlias = "int | torch.SymInt"
-_EXACT = 2**20  # below it, what lies between two is told from what doesn't in float32
+_LARGE = (
+    2**20
+)  # sizes multiplied; below it float32 tells what lies this near to a neighbour's edge from what lies on it:
+_MARGIN = 1e-4  # pixels
 _LONG = 4096  # output pixels for which a whole factor is tried
 
 
-def _dims(node: fx.Node) -> Iterator[tuple[int, _Size, _Size, float | None]]:
-    """(dimension, size before, size after, the factor where PyTorch goes by one) of each that is resized."""
+class _Resized(NamedTuple):
+    """A dimension, its size before and after, and the factor where PyTorch goes by one."""
+
+    dim: int
+    before: _Size
+    after: _Size
+    factor: float | None
+
+
+def _dims(node: fx.Node) -> list[_Resized]:
     source = node.args[0]
     assert isinstance(source, fx.Node)
     before, after = source.meta["val"].shape, node.meta["val"].shape
     given = _factors(node)
-    for place, dim in enumerate(range(2, len(before))):
-        yield dim, before[dim], after[dim], given[place] if given else None
+    return [_Resized(dim, before[dim], after[dim], given[dim - 2] if given else None) for dim in range(2, len(before))]
 
 
 def _factors(node: fx.Node) -> list[float | None]:
@@ -55,59 +64,65 @@ def becomes_one(node: fx.Node, *, shrinking: bool) -> str:
 
 def rounds(node: fx.Node, *, steps: bool) -> str:
     """Where pixels of a nearest one may lie between two neighbours, or "". steps: `take_steps` will be called for it."""
-    if _repeats(node) or (steps and all(_step(before, after, factor) for _, before, after, factor in _dims(node))):
+    dims = _dims(node)
+    repeated, stepped = all(map(_is_repeated, dims)), all(map(_step, dims))
+    mixed = not any(_factors(node)) and all(_is_repeated(each) or _step(each) for each in dims)
+    if repeated or (steps and (stepped or mixed)):
         return ""
-    sizes = ", ".join(f"{before} to {after}" for _, before, after, _ in _dims(node))
+    sizes = ", ".join(f"{each.before} to {each.after}" for each in dims)
     return f"it goes from {sizes}, where pixels lie, or may lie, between two neighbours"
 
 
 def steps_taken(node: fx.Node) -> dict[int, tuple[int, int]]:
-    """Dimension -> (end, n) where a nearest one takes each n-th element up to `end`; empty where it repeats elements."""
-    if _repeats(node):
+    """Dimension -> (end, n) where a nearest one takes each n-th element up to `end`; none of those that it repeats elements of."""
+    dims = _dims(node)
+    if all(map(_is_repeated, dims)):
         return {}
-    found = {}
-    for dim, before, after, factor in _dims(node):
-        step = _step(before, after, factor)
-        assert step
-        found[dim] = ((int(after) - 1) * step + 1, step)
-    return found
+    taken = dims if all(map(_step, dims)) else [each for each in dims if not _is_repeated(each)]
+    steps = [(each, _step(each) or 1) for each in taken]
+    return {each.dim: ((int(each.after) - 1) * step + 1, step) for each, step in steps}
 
 
 def take_steps(node: fx.Node, steps: Mapping[int, tuple[int, int]]) -> None:
-    """nearest(x)  ->  x[:, :, :end:n, :end:n]."""
-    picked = node.args[0]
+    """nearest(x)  ->  x[:, :, :end:n, :end:n], or nearest(x[:, :, :end:n]) where only some dimensions are taken in steps."""
+    source = picked = node.args[0]
+    assert isinstance(source, fx.Node)
     assert isinstance(picked, fx.Node)
     for dim, (end, step) in steps.items():
         value = picked.meta["val"]
         picked = node.graph.call_function(aten.slice.Tensor, (picked, dim, 0, end, step))
         picked.meta["val"] = aten.slice.Tensor(value, dim, 0, end, step)
+    if len(steps) < source.meta["val"].dim() - 2:
+        node.args = (picked, *node.args[1:])
+        return
     node.replace_all_uses_with(picked)
     node.graph.erase_node(node)
 
 
-def _repeats(node: fx.Node) -> bool:
-    return all(_is_repeated(before, after, factor) for _, before, after, factor in _dims(node))
+def _is_repeated(each: _Resized) -> bool:
+    """Whether division is right: each element is repeated as often as the others, or no pixel lies between two."""
+    _, before, after, factor = each
+    if not isinstance(before, int) or not isinstance(after, int):
+        times = _whole_factor(each)
+        pixels = _LONG // times if times is not None else 0
+        return times is not None and torch.equal(
+            _places(pixels, pixels * times, factor), _count(pixels * times) // times
+        )
+    times = after // before
+    if after == times * before and factor in (None, times):
+        return torch.equal(_places(before, after, factor), _count(after) * before // after)
+    exact = _count(after).double() * (before / after if factor is None else 1 / factor)
+    apart = after == 1 or bool((exact - exact.round()).abs()[1:].min() > _MARGIN)
+    return apart and before * after < _LARGE and torch.equal(_places(before, after, factor), exact.long())
 
 
-def _is_repeated(before: _Size, after: _Size, factor: float | None) -> bool:
-    """Whether OpenVINO's own way is right: each is repeated as often as the others, or none lies between two."""
-    if isinstance(before, int) and isinstance(after, int):
-        times = after // before
-        whole = after == times * before and factor in (None, times)
-        apart = factor is None and math.gcd(before, after) == 1 and before * after < _EXACT
-        return (whole or apart) and torch.equal(_places(before, after, factor), _count(after) * before // after)
-    steady = _whole_factor(before, after, factor)
-    return steady is not None and torch.equal(
-        _places(_LONG // steady, _LONG // steady * steady, factor), _blocks(steady)
-    )
-
-
-def _whole_factor(before: _Size, after: _Size, factor: float | None) -> int | None:
-    """n where `after` is n times `before` at all sizes."""
+def _whole_factor(each: _Resized) -> int | None:
+    """n where the size after is n times that before at all sizes."""
+    _, before, after, factor = each
     first, last = _hint(before), _hint(after)
     if factor is None and not (first and last):
         return None
-    times = int(factor) if factor is not None else last // first  # type: ignore[operator]
+    times = int(factor) if factor is not None else int(last or 0) // int(first or 1)
     known = factor == times if factor is not None else statically_known_true(after == times * before)
     return times if known and 1 <= times <= _LONG else None
 
@@ -117,12 +132,9 @@ def _hint(size: _Size) -> int | None:
     return size if isinstance(size, int) else size.node.hint
 
 
-def _blocks(times: int) -> torch.Tensor:
-    return _count(_LONG // times * times) // times
-
-
-def _step(before: _Size, after: _Size, factor: float | None) -> int | None:
+def _step(each: _Resized) -> int | None:
     """n where PyTorch takes each n-th; None where it doesn't, or sizes vary."""
+    _, before, after, factor = each
     if not isinstance(before, int) or not isinstance(after, int):
         return None
     places = _places(before, after, factor)

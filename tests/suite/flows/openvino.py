@@ -143,6 +143,7 @@ REFUSED: frozenset[str] = frozenset(
         "prod of nothing",
         "repeat none",
         "resize antialiased",
+        "resize recomputed",  # 4 to 6: a pixel lies between two
         "roll of nothing in it",
         "round decimals",
         "scatter add a number",
