@@ -1,4 +1,4 @@
-"""Upsampling and downsampling, where OpenVINO 2026.4 and ONNX Runtime 1.27 take other neighbours than PyTorch.
+"""Upsampling and downsampling, where OpenVINO 2026.4 and ONNX Runtime 1.31 take other neighbours than PyTorch.
 
 Where a pixel lies between two, rounding decides: they divide by out/in in float32, PyTorch multiplies by in/out. Images that shrink to
 one row or column are wrong in OpenVINO without align_corners, and NaN in ONNX Runtime's cubic rule with them.
