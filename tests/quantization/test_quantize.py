@@ -131,6 +131,40 @@ def test_products_with_weights_are_linear_layers(method: str) -> None:
     assert relative(got, plain) < 0.1
 
 
+class Rows(nn.Module):
+    """A block of GPT-2's: what is normalized becomes rows, a product is made of them, its rows become tokens, and GELU is written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(16)
+        self.one, self.bias = nn.Parameter(torch.randn(16, 64) / 4), nn.Parameter(torch.randn(64))
+        self.two, self.last = nn.Parameter(torch.randn(64, 16) / 8), nn.Parameter(torch.randn(16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, tokens, width = x.shape
+        wide = torch.addmm(self.bias, self.norm(x).view(-1, width), self.one).view(batch, tokens, 64)
+        wide = 0.5 * wide * (1 + torch.tanh(0.8 * (wide + 0.045 * wide**3)))
+        return x + torch.addmm(self.last, wide.view(-1, 64), self.two).view(batch, tokens, width)
+
+
+@pytest.mark.parametrize(
+    "method", [each for each in METHODS if each.values == ("torchao",)]
+)  # NNCF can't take sizes of rows
+def test_rounding_is_part_of_what_computes_the_values_also_behind_views_of_sizes_that_vary(method: str) -> None:
+    torch.manual_seed(0)
+    model, data = Rows().eval(), [torch.randn(2, 8, 16) for _ in range(4)]
+    given = torch_tensorrt.Input(min_shape=(1, 4, 16), opt_shape=(2, 8, 16), max_shape=(4, 32, 16))
+    program = torch_tensorrt.quantize(model, data, inputs=[given], method=method)
+    compiled = torch_tensorrt.compile(program, engine="openvino", require_full_compilation=True)
+    assert not precisions(compiled, "FakeQuantize")
+    assert sum(each.endswith(("i8", "u8")) for each in precisions(compiled, "FullyConnected")) == 2
+    for sizes in ((1, 4), (2, 8), (3, 17)):
+        x = torch.randn(*sizes, 16)
+        with torch.no_grad():
+            assert relative(compiled(x), program.module()(x)) < 5e-3
+            assert relative(compiled(x), model(x)) < 0.1
+
+
 class Wide(nn.Module):
     """Two linear layers that read one input, one that reads what they give, and one whose weights are computed."""
 

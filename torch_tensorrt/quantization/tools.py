@@ -88,9 +88,7 @@ def quantize_with_torchao(
     name_sources(module.graph)
     try:
         with quiet_torch():
-            prepared = flow.prepare_pt2e(
-                module, (_quantizer(x86, values) if attention else x86.X86InductorQuantizer()).set_global(config)
-            )
+            prepared = flow.prepare_pt2e(module, _quantizer(x86, values if attention else None).set_global(config))
     except Exception as error:
         raise UnsupportedError(
             f"torchao can't quantize this model: {type(error).__name__}: {error}\nTry method='nncf'."
@@ -102,21 +100,29 @@ def quantize_with_torchao(
     return made
 
 
-def _quantizer(x86: ModuleType, around_zero: object):  # type: ignore[no-untyped-def]
-    """torchao's for x86, which leaves attention alone, with what `annotate_attention` adds."""
+def _quantizer(x86: ModuleType, queries_and_keys: object):  # type: ignore[no-untyped-def]
+    """torchao's for x86 without its rounding of products, and with what `annotate_attention` adds, which torchao leaves alone.
+
+    Products of two values are those inside GELU and SiLU: OpenVINO has no kernel for rounded ones, and computes some linear layers
+    before them twice, once for each way that their results are read.
+    """
     quantizers = _imported("torchao", "torchao.quantization.pt2e.quantizer")
 
     def annotate(node: fx.Node, inputs: Mapping[fx.Node, object]) -> None:
         if "quantization_annotation" not in node.meta:
             node.meta["quantization_annotation"] = quantizers.QuantizationAnnotation(dict(inputs), _annotated=True)
 
-    class _WithAttention(x86.X86InductorQuantizer):  # type: ignore[misc, name-defined]
+    class _ForEngines(x86.X86InductorQuantizer):  # type: ignore[misc, name-defined]
         def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
             model = super().annotate(model)
-            annotate_attention(model.graph, around_zero, annotate)
+            if queries_and_keys is not None:
+                annotate_attention(model.graph, queries_and_keys, annotate)
             return model
 
-    return _WithAttention()
+    made = _ForEngines()
+    if torch.mul in made.module_function_to_aten_operator_type:  # older ones leave products alone
+        made.set_function_type_qconfig(torch.mul, None)
+    return made
 
 
 def _values_around_zero() -> object:

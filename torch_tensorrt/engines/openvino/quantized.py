@@ -42,7 +42,8 @@ def rewrite_quantize(node: fx.Node) -> None:
     """dequantize(quantize(x))  ->  fake_quantize(x); a quantize alone  ->  clamp(round(x / scale) + zero, low, high).
 
     dequantize(quantize(pad(x)))  ->  pad(fake_quantize(x)), for zeros, where they stay zeros: OpenVINO makes padding part of a
-    convolution that follows it at once.
+    convolution that follows it at once. dequantize(quantize(view(x)))  ->  view(fake_quantize(x)): rounding becomes part of what
+    computes x, and the two views around a linear layer meet and go.
     """
     new = node.graph.call_function
     given, along = arguments(node), kind_of(node).endswith("channel")
@@ -53,13 +54,14 @@ def rewrite_quantize(node: fx.Node) -> None:
         rule = (
             aten.fake_quantize_per_channel_affine_cachemask if along else aten.fake_quantize_per_tensor_affine_cachemask
         )
-        padded = _padded_with_zeros(x) if isinstance(zero, int) and low <= zero <= high else None
-        first = padded or x
+        moved = [] if along else _moved_behind(x, zeros_stay=isinstance(zero, int) and low <= zero <= high)
+        first = moved[-1].args[0] if moved else x
         parts = (first, scale, zero, given["axis"], low, high) if along else (first, scale, zero, low, high)
         faked = new(operator.getitem, (new(rule.default, parts), 0))  # type: ignore[arg-type]
-        if padded is not None:
-            faked = new(aten.constant_pad_nd.default, (faked, *x.args[1:]))
-        faked.meta["val"] = x.meta["val"]
+        faked.meta["val"] = first.meta["val"]  # type: ignore[union-attr]
+        for step in reversed(moved):
+            faked = new(step.target, (faked, *step.args[1:]))  # type: ignore[arg-type]
+            faked.meta["val"] = step.meta["val"]
         for user in list(node.users):
             user.replace_input_with(node, faked)
         return
@@ -73,13 +75,21 @@ def rewrite_quantize(node: fx.Node) -> None:
     _replace(node, new(aten._to_copy.default, (number,), {"dtype": given["dtype"]}))  # type: ignore[dict-item]
 
 
-def _padded_with_zeros(node: fx.Node) -> fx.Node | None:
-    """x of a pad(x) with zeros that has one user."""
-    if node.target is not aten.constant_pad_nd.default or len(node.users) > 1 or arguments(node)["value"] != 0:
-        return None
-    padded = node.args[0]
-    assert isinstance(padded, fx.Node)
-    return padded
+def _moved_behind(node: fx.Node, *, zeros_stay: bool) -> list[fx.Node]:
+    """Views, and padding with zeros where these stay what they are, that nothing else reads: the last one first."""
+    found: list[fx.Node] = []
+    while len(node.users) == 1 and (_is_view(node) or (zeros_stay and _pads_with_zeros(node))):
+        found.append(node)
+        (node,) = node.all_input_nodes[:1]
+    return found
+
+
+def _is_view(node: fx.Node) -> bool:
+    return node.target is aten.view.default
+
+
+def _pads_with_zeros(node: fx.Node) -> bool:
+    return node.target is aten.constant_pad_nd.default and arguments(node)["value"] == 0
 
 
 def rewrite_dequantize(node: fx.Node) -> None:

@@ -11,6 +11,7 @@ from torch._ops import OpOverload
 from torch.fx.node import Argument
 
 from torch_tensorrt.engines.openvino import quantized
+from torch_tensorrt.engines.openvino.rows import keep_dimensions
 from torch_tensorrt.graphs.quantized import kind_of
 from torch_tensorrt.graphs.resizing import steps_taken, take_steps
 
@@ -197,6 +198,7 @@ def _replace(node: fx.Node, other: fx.Node) -> None:
 
 
 _REWRITES: Mapping[OpOverload, Callable[[fx.Node], None]] = {
+    aten.view.default: keep_dimensions,
     aten.slice.Tensor: _slice,
     aten.index.Tensor: _several_indices,
     aten.abs.default: _abs_of_integers,
