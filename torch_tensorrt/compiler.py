@@ -32,6 +32,7 @@ from torch_tensorrt.runtime.op import pack
 from torch_tensorrt.spec.errors import BuildError
 from torch_tensorrt.spec.settings import CompilationSettings
 from torch_tensorrt.trace.call_inputs import CallInputs, collect_inputs
+from torch_tensorrt.trace.own_inputs import warn_of_other_inputs
 from torch_tensorrt.trace.symbols import SymbolRange, symbol_ranges, tell_lowest
 from torch_tensorrt.trace.tracer import trace, without_autocast
 from torch_tensorrt.tuning.candidates import Candidate
@@ -69,6 +70,8 @@ def _compile(
         return compile_program(model, None, settings)
     call = collect_inputs(inputs, arg_inputs, kwarg_inputs)
     program = trace(model, arg_inputs=call.args, kwarg_inputs=call.kwargs)
+    if program is model:
+        warn_of_other_inputs(program, call)
     return compile_program(program, call, settings)
 
 

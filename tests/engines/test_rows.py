@@ -48,6 +48,31 @@ class Narrow(Back):
         return self.layer(x.view(first * second, width // 8, 8)).view(first, second, -1)
 
 
+class Gate(Back):
+    """A weight of one dimension, for which a layer takes one away: the view back adds one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second, width = x.shape
+        return x * torch.sigmoid(
+            nn.functional.linear(x.view(first * second, width), self.weight).view(first, second, 1)
+        )
+
+
+class RowsOfBias(Back):
+    """A bias for each row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(12, 8)), nn.Parameter(torch.randn(64, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(nn.functional.linear(x.view(64, 8), self.weight, self.bias).view(8, 8, 12))
+
+
 def kinds(compiled: nn.Module) -> list[str]:
     (told,) = torch_tensorrt.runtime.get_layer_info(compiled).values()
     return [layer["LayerType"] for layer in json.loads(told)["Layers"]]
@@ -66,3 +91,15 @@ def test_rows_become_what_they_were(model: type[Back], width: int, reshapes: boo
         x = torch.randn(*sizes, width)
         with torch.no_grad():
             torch.testing.assert_close(compiled(x), network(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [Gate, RowsOfBias])
+def test_other_shapes_of_weights_stay_over_rows(model: type[Back]) -> None:
+    torch.manual_seed(0)
+    network, x = (
+        model().eval(),
+        torch.randn(8, 8, 8),
+    )  # of one size, which a layer over dimensions would take for another
+    compiled = torch_tensorrt.compile(network, inputs=[x], engine="openvino", require_full_compilation=True)
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), network(x), rtol=1e-5, atol=1e-5)

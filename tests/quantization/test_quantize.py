@@ -507,3 +507,55 @@ def test_float8_needs_a_linear_layer() -> None:
 def test_weights_alone_need_a_linear_layer() -> None:
     with pytest.raises(UnsupportedError, match="this model has none"):
         torch_tensorrt.quantize(nn.Conv2d(3, 4, 3), inputs=ranged(3, 8, 8), weight_only=True)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.layer(x) - y.mean()
+
+
+def test_samples_by_name_are_put_in_order() -> None:
+    torch.manual_seed(0)
+    samples = [{"y": torch.randn(count, 3), "x": torch.randn(count, 8)} for count in (1, 2, 4)]
+    given = [torch_tensorrt.Input(min_shape=(1, n), opt_shape=(2, n), max_shape=(4, n)) for n in (8, 3)]
+    model = Pair().eval()
+    program = torch_tensorrt.quantize(model, samples, inputs=given, method="torchao")
+    for sample in samples:
+        with torch.no_grad():
+            assert relative(program.module()(sample["x"], sample["y"]), model(**sample)) < 0.05
+    with pytest.raises(
+        InputError, match=r"calibration_data\[1\].*doesn't fit forward\(x: .*missing a required argument: 'x'"
+    ):
+        torch_tensorrt.quantize(model, [samples[0], {"z": samples[0]["x"]}], inputs=given, method="torchao")
+
+
+def test_samples_of_several_sizes_are_told_of_where_the_program_has_one(caplog: pytest.LogCaptureFixture) -> None:
+    network, data = nn.Linear(8, 4).eval(), [torch.randn(2, 8), torch.randn(2, 8), torch.randn(1, 8)]
+    torch_tensorrt.quantize(network, data[:2], method="torchao")
+    assert "differ in form" not in caplog.text
+    torch_tensorrt.quantize(network, data, method="torchao")
+    assert "([2, 8] torch.float32; [1, 8] torch.float32), and the program is for the first" in caplog.text
+
+
+def test_a_compiled_model_is_not_quantized_in_silence() -> None:
+    network, x = nn.Sequential(nn.Linear(8, 8), nn.ReLU()).eval(), torch.randn(2, 8)
+    compiled = torch_tensorrt.compile(network, inputs=[x], engine="eager", min_block_size=1)
+    with pytest.raises(InputError, match=r"compiled already .* quantize the model itself"):
+        torch_tensorrt.quantize(compiled, [x])
+
+
+def test_a_model_with_nothing_to_quantize_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    torch_tensorrt.quantize(nn.Sequential(nn.Linear(8, 8), nn.ReLU()).eval(), [torch.randn(2, 8)], method="torchao")
+    assert "Nothing was quantized" not in caplog.text
+    torch_tensorrt.quantize(nn.Sequential(nn.ReLU(), nn.Softmax(-1)), [torch.randn(2, 8)], method="torchao")
+    assert "Nothing was quantized" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"symmetric": True}, {"method": "nncf"}])
+def test_weights_alone_take_no_tool(options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="leave `method` and `symmetric` out"):
+        torch_tensorrt.quantize(nn.Linear(8, 8), inputs=[(2, 8)], weight_only=True, **options)

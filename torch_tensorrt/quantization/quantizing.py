@@ -7,18 +7,22 @@ from functools import partial
 from typing import TypeAlias
 
 from torch import fx, nn
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
+from torch_tensorrt.graphs.quantized import kind_of
+from torch_tensorrt.observe.log import logger
 from torch_tensorrt.observe.quiet import quiet_torch
 from torch_tensorrt.quantization.exporting import drop_unread, export_again, module_of, restore_buffers
 from torch_tensorrt.quantization.float8 import calibrate_float8
 from torch_tensorrt.quantization.products import name_linears
-from torch_tensorrt.quantization.samples import Sample, read_samples, run_on
+from torch_tensorrt.quantization.samples import Sample, in_order, read_samples, run_on, warn_of_sizes
 from torch_tensorrt.quantization.tools import METHODS, installed, quantize_with_nncf, quantize_with_torchao
 from torch_tensorrt.quantization.weights import compress_weights
 from torch_tensorrt.spec.errors import EngineNotRunnable, InputError
 from torch_tensorrt.trace.tracer import trace
 
+_log = logger("quantization")
 _Method: TypeAlias = "Callable[[fx.GraphModule, list[Sample]], nn.Module]"
 _BITS = {"int8": 8, "int4": 4}
 _FLOAT8 = "float8"
@@ -45,7 +49,7 @@ def quantize(
         model: an nn.Module in float32, or an ExportedProgram. It isn't changed.
         calibration_data: an iterable of samples, each what the model is called with: a tensor, a tuple of positional arguments, or a
             dict of keyword arguments. All are run.
-        inputs: as for `compile`; an Input with a range keeps that size varying. Default: the sizes of the first sample.
+        inputs: as for `compile`; an Input with a range keeps that size varying. Default: the first sample's sizes.
         precision: "int8", "int4" with weight_only=True, or "float8": scales for the values that linear layers read, for GPUs; that
             needs no tool.
         method: "torchao", "nncf", or "auto": the first of these that is installed.
@@ -63,15 +67,14 @@ def quantize(
         raise InputError(f"A {type(model).__name__} can't be quantized; pass an nn.Module or ExportedProgram.")
     _check_precision(precision, weight_only=weight_only, group_size=group_size)
     if not attention and (weight_only or precision == _FLOAT8):
-        raise InputError(
-            "attention=False is for values in int8: weight_only=True and 'float8' leave attention as it is."
-        )
+        raise InputError("attention=False is for values in int8: weight_only=True and 'float8' leave attention so.")
     if weight_only:
+        _check_weights_alone(method, symmetric=symmetric)
         samples = [] if calibration_data is None else read_samples(calibration_data)
     else:
         chosen = _method(method, precision, symmetric=symmetric, attention=attention)
         samples = read_samples(() if calibration_data is None else calibration_data)
-    program = _program(model, inputs, samples)
+    program, samples = _program(model, inputs, samples)
     module = module_of(program)
     name_linears(module)
     with quiet_torch():
@@ -84,6 +87,7 @@ def quantize(
         made = chosen(module, samples)
         restore_buffers(made, program)
         drop_unread(made)
+        _warn_of_nothing(made, precision)
         return export_again(made, program)
 
 
@@ -104,6 +108,11 @@ def _check_precision(precision: object, *, weight_only: bool, group_size: int | 
         raise InputError(
             f"group_size={group_size!r}: an even whole number of columns is needed, such as 32, 64 or 128."
         )
+
+
+def _check_weights_alone(method: object, *, symmetric: bool) -> None:
+    if method != "auto" or symmetric:
+        raise InputError("weight_only=True needs no tool, and is around 0: leave `method` and `symmetric` out.")
 
 
 def _method(method: object, precision: str, *, symmetric: bool, attention: bool) -> _Method:
@@ -129,15 +138,40 @@ def _method(method: object, precision: str, *, symmetric: bool, attention: bool)
     return quantize_with_nncf
 
 
-def _program(model: nn.Module | ExportedProgram, inputs: object, samples: list[Sample]) -> ExportedProgram:
+def _program(
+    model: nn.Module | ExportedProgram, inputs: object, samples: list[Sample]
+) -> tuple[ExportedProgram, list[Sample]]:
+    """With samples as the program takes them."""
     if isinstance(model, ExportedProgram):
         if inputs is not None:
             raise InputError("`inputs` are for an nn.Module; an ExportedProgram knows its own. Leave them out.")
-        return model
-    if inputs is not None:
-        return trace(model, arg_inputs=inputs)
-    if not samples:
+        program = model
+    elif inputs is not None:
+        program, samples = trace(model, arg_inputs=inputs), in_order(samples, model)
+    elif not samples:
         raise InputError(
             "Neither inputs nor calibration_data were given; inputs=[torch_tensorrt.Input(shape=...)] is needed."
         )
-    return trace(model, arg_inputs=samples[0].args or None, kwarg_inputs=dict(samples[0].kwargs) or None)
+    else:
+        warn_of_sizes(samples)
+        program = trace(model, arg_inputs=samples[0].args or None, kwarg_inputs=dict(samples[0].kwargs) or None)
+    _check_program(program)
+    return program, samples
+
+
+def _check_program(program: ExportedProgram) -> None:
+    for node in program.graph.nodes:
+        if isinstance(node.target, OpOverload) and node.target.namespace == "tensorrt":
+            raise InputError(
+                f"The model is compiled already ({node.name} runs an engine), so its layers can't be seen: quantize the model itself, "
+                "and compile what comes out."
+            )
+
+
+def _warn_of_nothing(module: nn.Module, precision: str) -> None:
+    graph = getattr(module, "graph", None)
+    if precision != _FLOAT8 and graph is not None and not any(kind_of(node) for node in graph.nodes):
+        _log.warning(
+            "Nothing was quantized: the model has no convolution or linear layer with weights of its own that the tool knows. What comes "
+            "out computes as before."
+        )

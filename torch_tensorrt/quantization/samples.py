@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from torch_tensorrt.observe.log import logger
 from torch_tensorrt.spec.errors import InputError
+
+_log = logger("quantization")
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Sample:
 
     def describe(self) -> str:
         """The shapes and dtypes of its tensors."""
-        given = [*self.args, *self.kwargs.values()]
+        given = [*self.args, *(self.kwargs[name] for name in sorted(self.kwargs))]
         said = [
             f"{list(each.shape)} {each.dtype}" if isinstance(each, Tensor) else type(each).__name__ for each in given
         ]
@@ -59,6 +63,34 @@ def _sample(place: int, given: object) -> Sample:
     )
 
 
+def in_order(samples: Sequence[Sample], model: nn.Module) -> list[Sample]:
+    """The same with arguments that were given by name in the places where `inputs` have them. Raises InputError for unknown names."""
+    signature = inspect.signature(model.forward)
+    found = []
+    for place, sample in enumerate(samples):
+        try:
+            bound = signature.bind(*sample.args, **sample.kwargs)
+        except TypeError as error:
+            raise InputError(
+                f"calibration_data[{place}] ({sample.describe()}) doesn't fit forward{signature}: {error}. A sample is what the model is "
+                "called with, without labels."
+            ) from error
+        found.append(Sample(bound.args, bound.kwargs))
+    return found
+
+
+def warn_of_sizes(samples: Sequence[Sample]) -> None:
+    """Where samples differ in form: without `inputs`, the program has the sizes of the first."""
+    first = samples[0].describe()
+    other = next((sample for sample in samples if sample.describe() != first), None)
+    if other is not None:
+        _log.warning(
+            "The samples differ in form (%s; %s), and the program is for the first: give inputs=[torch_tensorrt.Input(min_shape=..., "
+            "opt_shape=..., max_shape=...)] for sizes that vary.",
+            first, other.describe(),
+        )  # fmt: skip
+
+
 def run_on(module: nn.Module, samples: Iterable[Sample], what: str) -> None:
     """Runs `module` on each. Raises InputError with the sample's place and form where the model refuses it."""
     with torch.no_grad():
@@ -72,5 +104,5 @@ def _run(module: nn.Module, sample: Sample, what: str) -> None:
     except Exception as error:
         raise InputError(
             f"{what} ({sample.describe()}): {type(error).__name__}: {error}\n"
-            "A sample is what the model is called with: no labels, and sizes that `inputs` allow."
+            "A sample is what the model is called with: no labels, and the dtypes and sizes that `inputs` allow."
         ) from error

@@ -101,10 +101,10 @@ def quantize_with_torchao(
 
 
 def _quantizer(x86: ModuleType, queries_and_keys: object):  # type: ignore[no-untyped-def]
-    """torchao's for x86 without its rounding of products, and with what `annotate_attention` adds, which torchao leaves alone.
+    """torchao's for x86 without its rounding of elementwise products, and with what `annotate_attention` adds.
 
-    Products of two values are those inside GELU and SiLU: OpenVINO has no kernel for rounded ones, and computes some linear layers
-    before them twice, once for each way that their results are read.
+    Elementwise products of two tensors are in GELU and SiLU where these are written out, and in gates: OpenVINO computes some linear
+    layers before a rounded one twice, once for each way that their results are read.
     """
     quantizers = _imported("torchao", "torchao.quantization.pt2e.quantizer")
 

@@ -92,7 +92,7 @@ def knobs(name: str, given: object) -> tuple[tuple[str, Knob], ...]:
 def seconds(name: str, given: object) -> float:
     """A number of seconds, from 0 on."""
     if isinstance(given, bool) or not isinstance(given, (int, float)) or not given >= 0:
-        raise InputError(f"{name}={given!r}: a number of seconds is needed.")
+        raise InputError(f"{name}={given!r}: a number of seconds, 0 or more, is needed.")
     return float(given)
 
 

@@ -22,11 +22,20 @@ def keep_dimensions(node: fx.Node) -> None:
     if not isinstance(rows, fx.Node) or rows.target is not aten.view.default or not isinstance(rows.args[0], fx.Node):
         return
     given = rows.args[0]
-    if _same(_sizes(given)[:-1], _sizes(node)[:-1]) and _same(_sizes(given)[-1:], _sizes(rows)[-1:]):
+    layer = _same(_sizes(given)[-1:], _sizes(rows)[-1:]) and _same(_sizes(linear)[-1:], _sizes(node)[-1:])
+    if layer and _is_for_any_rank(linear, rows) and _same(_sizes(given)[:-1], _sizes(node)[:-1]):
         linear.args = (given, *linear.args[1:])
         linear.meta["val"] = node.meta["val"]
         node.replace_all_uses_with(linear)
         node.graph.erase_node(node)
+
+
+def _is_for_any_rank(linear: fx.Node, rows: fx.Node) -> bool:
+    """Not so with a weight of one dimension, which takes one from the result, or a bias of two: one for each row."""
+    bias = linear.args[2] if len(linear.args) > 2 else None
+    return len(_sizes(linear)) == len(_sizes(rows)) and (
+        bias is None or (isinstance(bias, fx.Node) and len(_sizes(bias)) == 1)
+    )
 
 
 def _same(one: _Sizes, other: _Sizes) -> bool:
