@@ -36,7 +36,7 @@ from torch_tensorrt.trace.own_inputs import warn_of_other_inputs
 from torch_tensorrt.trace.symbols import SymbolRange, symbol_ranges, tell_lowest
 from torch_tensorrt.trace.tracer import trace, without_autocast
 from torch_tensorrt.tuning.candidates import Candidate
-from torch_tensorrt.tuning.choosing import Deadline, Order, Tuner, is_tuned, ordered, planned_as
+from torch_tensorrt.tuning.choosing import FASTEST, Deadline, Order, Tuner, is_tuned, ordered, planned_as
 from torch_tensorrt.tuning.examples import flat_examples, made_up
 from torch_tensorrt.tuning.routes import PLANNED, RouteContest, known_route, route_key, routes
 
@@ -115,7 +115,7 @@ def _compile_fastest(job: _Job) -> CompiledModule:
     seen: set[str] = set()
 
     def compile_with(candidate: Candidate) -> CompiledModule | None:
-        reason = job.reason if candidate.label == PLANNED else "it was the fastest"
+        reason = job.reason if candidate.label == PLANNED else FASTEST
         other = replace(job, backend=candidate.backend, settings=candidate.settings, reason=reason)
         lowered = _lower(other)
         text = f"{candidate.backend.name} {lowered.module.graph}"
@@ -172,7 +172,7 @@ def _compile_lowered(
     if tuner is not None:
         values = flat_examples(job.program, lowered.graph, specs, job.call, job.device)
         orders = tuner.orders(pieces, values)
-        pieces, planned = ordered(pieces, orders), planned_as(planned, orders)
+        pieces, planned = ordered(pieces, orders), planned_as(planned, orders, tuner)
     places = {
         call.attribute: place_for(order.partition, order.backend, order.settings)
         for call, order in zip(pieces.calls, orders, strict=True)
@@ -209,7 +209,7 @@ def compile_graph(
         deadline = Deadline(settings.max_tuning_seconds)
         tuner = Tuner(backend, settings, device, is_automatic(settings), deadline)
         orders = tuner.orders(pieces, made_up(lowered.graph, input_specs(lowered, ranges)))
-        pieces, planned = ordered(pieces, orders), planned_as(planned, orders)
+        pieces, planned = ordered(pieces, orders), planned_as(planned, orders, tuner)
     places = {
         call.attribute: place_for(order.partition, order.backend, order.settings)
         for call, order in zip(pieces.calls, orders, strict=True)

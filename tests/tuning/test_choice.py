@@ -48,6 +48,18 @@ def test_the_fastest_engine_is_taken_and_the_plan_tells_what_was_tried(world: Wo
     torch.testing.assert_close(compiled(X), model(X))
 
 
+def test_the_plan_says_why_its_engine_was_chosen(world: World) -> None:
+    model = Small()
+
+    def told(**options: object) -> str:
+        return str(world.compile(model, X, **options).plan).splitlines()[0]
+
+    assert told(optimization_level=3).endswith("'openvino' engine(s) (the inputs are on cpu)")
+    assert told().endswith("'quick' engine(s) (the fastest)")
+    assert told().endswith("'quick' engine(s) (the fastest when this was measured before, says the timing cache)")
+    assert told(engine="openvino").endswith("'openvino' engine(s) (engine= asked for it)")
+
+
 def test_below_level_4_nothing_is_measured(world: World) -> None:
     compiled = world.compile(Small(), X, optimization_level=3)
     assert compiled.plan is not None

@@ -25,6 +25,7 @@ from torch_tensorrt.tuning.measuring import Race
 from torch_tensorrt.tuning.timing_cache import Measured, TimingCache, cache_path, partition_key
 
 CHOSEN = "chosen"
+FASTEST = "the fastest"
 _WORDS = 160  # characters of an error that the table shows
 _log = logger("tuning")
 
@@ -208,17 +209,25 @@ def mark_winner(trials: Iterable[Trial], winner: str) -> tuple[Trial, ...]:
     return tuple(dataclasses.replace(trial, note=CHOSEN) if trial.label == winner else trial for trial in trials)
 
 
+def _reason(orders: Sequence[Order]) -> str:
+    """Why a plan's engines are what they are, where any could be chosen."""
+    known = all(order.engine is None for order in orders)
+    return FASTEST + (" when this was measured before, says the timing cache" if known else "")
+
+
 def ordered(pieces: Cut, orders: Sequence[Order]) -> Cut:
     """`pieces` with the partitions as they are built."""
     calls = zip(pieces.calls, orders, strict=True)
     return dataclasses.replace(pieces, calls=tuple(Call(order.partition, call.node) for call, order in calls))
 
 
-def planned_as(plan: Plan, orders: Sequence[Order]) -> Plan:
-    """`plan` with the engines that its groups, in order, are built with, and all that was measured."""
+def planned_as(plan: Plan, orders: Sequence[Order], tuner: Tuner) -> Plan:
+    """`plan` with the engines that its groups, in order, are built with, why, and all that was measured."""
     groups = zip(plan.groups, orders, strict=True)
+    chosen = tuner.every_engine and any(order.trials for order in orders)
     return dataclasses.replace(
         plan,
         groups=tuple(dataclasses.replace(group, backend=order.backend.name) for group, order in groups),
+        backend_reason=_reason(orders) if chosen else plan.backend_reason,
         trials=(*plan.trials, *(trial for order in orders for trial in order.trials)),
     )
