@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 import torch_tensorrt
+from torch_tensorrt.runtime.module import CompiledModule
 
 Inputs: TypeAlias = "tuple[Tensor, ...]"
 Call: TypeAlias = "Callable[[], object]"
@@ -77,6 +78,11 @@ class Job:
     def others(self, *, exact: bool = False) -> Inputs:
         """Sizes that a dynamic row has to take as well; the same as `inputs` for a static one."""
         return self.inputs(exact=exact, more=int(self.case.dynamic))
+
+    def described(self) -> list[object]:
+        """What torch_tensorrt.compile is told about the inputs."""
+        inputs = self.inputs()
+        return list(self.case.ranges(inputs) if self.case.dynamic else inputs)
 
     def samples(self) -> list[Inputs]:
         """To calibrate a quantizer with."""
@@ -145,13 +151,8 @@ def openvino_direct(job: Job) -> Built:
     """OpenVINO from the float32 network, told the precision; a request that shares the memory of its inputs and outputs."""
     import openvino
 
-    hint = {"bfloat16": "bf16"}.get(job.case.precision, "f32")
-    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
-    model = openvino.convert_model(job.exported(job.exact, job.others(exact=True)))
-    if job.case.precision == "int8":
-        model = _quantized_by_nncf(job, model)
     core = openvino.Core()
-    compiled = core.compile_model(model, "CPU", options)
+    compiled = core.compile_model(openvino_model(job), "CPU", openvino_options(job.case))
     path, built = job.folder / "openvino.blob", time.perf_counter()
     path.write_bytes(compiled.export_model().getvalue())
     arrays, others = ([x.numpy() for x in given] for given in (job.inputs(exact=True), job.others(exact=True)))
@@ -165,6 +166,24 @@ def openvino_direct(job: Job) -> Built:
         done - start,
         done - built,
     )
+
+
+def openvino_options(case: Case) -> dict[str, object]:
+    """How OpenVINO is told the row's precision."""
+    hint = {"bfloat16": "bf16"}.get(case.precision, "f32")
+    return {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
+
+
+def openvino_model(job: Job) -> object:
+    """The network as OpenVINO converts it, in int8 as NNCF quantizes that."""
+    import openvino
+
+    if OPENVINO not in job.quantized:
+        model = openvino.convert_model(job.exported(job.exact, job.others(exact=True)))
+        if job.case.precision != "int8":
+            return model
+        job.quantized[OPENVINO] = _quantized_by_nncf(job, model)
+    return job.quantized[OPENVINO]
 
 
 def _quantized_by_nncf(job: Job, model: object) -> object:
@@ -231,17 +250,21 @@ def _quantized_by_onnxruntime(job: Job, path: str) -> str:
     return new
 
 
-def ours(job: Job, **options: object) -> Built:
-    """torch_tensorrt.compile with its default options."""
-    inputs, others = job.inputs(), job.others()
-    described = job.case.ranges(inputs) if job.case.dynamic else list(inputs)
+def compiled(job: Job, **options: object) -> CompiledModule:
+    """What torch_tensorrt.compile makes of the row's network."""
     if job.case.precision == "int8":
         if "ours" not in job.quantized:
-            job.quantized["ours"] = torch_tensorrt.quantize(job.exact, job.samples(), inputs=described)
+            job.quantized["ours"] = torch_tensorrt.quantize(job.exact, job.samples(), inputs=job.described())
         model = job.quantized["ours"]
     else:
         model = job.module
-    module = torch_tensorrt.compile(model, arg_inputs=described, min_block_size=1, **options)
+    return torch_tensorrt.compile(model, arg_inputs=job.described(), min_block_size=1, **options)
+
+
+def ours(job: Job, **options: object) -> Built:
+    """torch_tensorrt.compile with its default options."""
+    inputs, others, described = job.inputs(), job.others(), job.described()
+    module = compiled(job, **options)
     path, built = str(job.folder / f"ours{len(options)}.ep"), time.perf_counter()
     torch_tensorrt.save(module, path, arg_inputs=described)
     start = time.perf_counter()
@@ -250,8 +273,8 @@ def ours(job: Job, **options: object) -> Built:
     return Built(lambda: module(*inputs), lambda: module(*others), done - start, done - built, _chosen(module))
 
 
-def _chosen(module: nn.Module) -> str:
-    trials = module.plan.trials if module.plan is not None else ()  # type: ignore[union-attr]
+def _chosen(module: CompiledModule) -> str:
+    trials = module.plan.trials if module.plan is not None else ()
     won = {trial.place: trial.label for trial in trials if trial.note == "chosen"}
     whole = won.pop("whole model", "as planned")
     return whole if whole != "as planned" else ", ".join(dict.fromkeys(won.values()))
