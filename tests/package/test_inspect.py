@@ -123,6 +123,16 @@ def test_an_exported_program_of_pytorch_is_described(tmp_path: Path) -> None:
     assert (x.shape[0].min, x.shape[0].max) == (2, 9)
 
 
+def test_what_would_act_on_a_terminal_is_written_out(tmp_path: Path) -> None:
+    path = tmp_path / "plain.pt2"
+    program = torch.export.export(torch.nn.Linear(3, 2), (torch.ones(4, 3),))
+    torch.export.save(program, path, extra_files={"red\x1b[31m\r.txt": "[bold]"})
+    shown = CliRunner().invoke(main, ["inspect", str(path)])
+    assert shown.exit_code == 0
+    assert "red\\x1b[31m\\r.txt" in shown.output
+    assert not {"\x1b", "\r"} & {*shown.output}
+
+
 def test_an_engine_alone_is_described(tmp_path: Path) -> None:
     report = torch_tensorrt.inspect_file(GOLDEN / "openvino.engine")
     assert (report.kind, len(report.engines)) == ("engine", 1)

@@ -216,10 +216,16 @@ def test_a_damaged_entry_is_told_and_written_anew(world: World, caplog: pytest.L
     assert len(world.built()) == 3
 
 
-def test_a_folder_that_can_not_be_written_is_no_obstacle(world: World, tmp_path: Path) -> None:
+def test_a_folder_that_can_not_be_written_is_no_obstacle_and_told_before_measuring(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "file").write_text("")
-    compiled = world.compile(Small(), X, timing_cache_path=str(tmp_path / "file" / "timings"))
+    with caplog.at_level(logging.INFO, logger="torch_tensorrt"):
+        compiled = world.compile(Small(), X, timing_cache_path=str(tmp_path / "file" / "timings"))
     assert winner(compiled) == "quick: usual"
+    told = [record.getMessage() for record in caplog.records]
+    (refused,) = [at for at, words in enumerate(told) if "can't be written" in words]
+    assert refused < next(at for at, words in enumerate(told) if "usual: " in words)
 
 
 def test_the_engine_cache_keeps_the_winner(world: World, tmp_path: Path) -> None:

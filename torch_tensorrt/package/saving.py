@@ -7,8 +7,9 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import torch
 from torch import fx, nn
@@ -21,13 +22,14 @@ from torch_tensorrt.package.aotinductor import check_platform, package
 from torch_tensorrt.package.describing import METADATA, describe_program, describe_script, to_text
 from torch_tensorrt.package.exporting import ExportOptions, program_of
 from torch_tensorrt.package.portable import with_programs
-from torch_tensorrt.package.sealing import check_place, replacing, seal
+from torch_tensorrt.package.sealing import check_place, replacing, seal, told_by
 from torch_tensorrt.package.torchscript import script
 from torch_tensorrt.runtime.module import CompiledModule
 from torch_tensorrt.spec.errors import InputError, UnsupportedError
 from torch_tensorrt.spec.tensor_spec import Json
 from torch_tensorrt.trace.call_inputs import collect_inputs
 
+_Write: TypeAlias = Callable[[BinaryIO], object]
 _FORMATS = ("exported_program", "torchscript", "aot_inductor")
 _log = logger("package")
 
@@ -87,21 +89,21 @@ def save(  # the documented signature
     configs = _configs(output_format, kwargs)
     extras = _as_extras(extra_files or {}, output_format)
     request = _Request(output_format, extras, ExportOptions(call, dynamic_shapes, retraced), configs, pickle_protocol)
-    _put(file_path, lambda: _content(module, request))
-
-
-def _put(file_path: str | os.PathLike[str] | BinaryIO, make: Callable[[], io.BytesIO]) -> None:
-    """Writes what `make` gives to the path or file object."""
-    path = None if _is_file(file_path) else _as_path(file_path)
-    if path is not None:
-        check_place(path)  # before the work, not after it
+    if not _is_file(file_path):
+        check_place(_as_path(file_path))  # before the work, not after it
     with quiet_torch():
-        content = make()
-    if path is None:
+        _put(file_path, _writer(module, request))
+
+
+def _put(file_path: str | os.PathLike[str] | BinaryIO, write: Callable[[BinaryIO], None]) -> None:
+    """Has `write` fill the path or file object. A path's file is written as it is made: it may be larger than what memory is left."""
+    if _is_file(file_path):
+        content = io.BytesIO()  # others can't be read again, which sealing needs
+        write(content)
         _write_all(file_path, content.getbuffer())  # type: ignore[arg-type]
         return
-    with replacing(path) as file:
-        file.write(content.getbuffer())
+    with replacing(_as_path(file_path)) as file:
+        write(file)
 
 
 def _configs(output_format: str, kwargs: Mapping[str, object]) -> Mapping[str, object]:
@@ -123,10 +125,10 @@ class _Request:
     protocol: int
 
 
-def _content(module: object, request: _Request) -> io.BytesIO:
-    """The file's bytes: not written to the file itself, because PyTorch turns a full disk into an error without its reason."""
+def _writer(module: object, request: _Request) -> Callable[[BinaryIO], None]:
+    """What writes the sealed file; all that can be refused is refused before."""
     if isinstance(module, torch.jit.ScriptModule):
-        content = _script_content(module, describe_script(module), request)
+        write: _Write = partial(_write_script_module, module, describe_script(module), request)
     else:
         program = program_of(module, request.export)
         compiled = module if isinstance(module, CompiledModule) else None
@@ -136,39 +138,47 @@ def _content(module: object, request: _Request) -> io.BytesIO:
                 "A module compiled for Windows can't be saved as 'aot_inductor', which is native code for this platform; give "
                 "output_format='exported_program'."
             )
-        content = _WRITERS[request.format](program, compiled, request)
-    seal(content)
-    return content
+        write = _WRITERS[request.format](program, compiled, request)
+
+    def write_sealed(file: BinaryIO) -> None:
+        with told_by(file) as telling:
+            write(telling)
+        seal(file)
+
+    return write_sealed
 
 
-def _write_program(program: ExportedProgram, module: CompiledModule | None, request: _Request) -> io.BytesIO:
+def _program_writer(program: ExportedProgram, module: CompiledModule | None, request: _Request) -> _Write:
     _check_results(program)
     extras = {name: text.decode() for name, text in request.extras.items()}
     extras[METADATA] = to_text(describe_program(program, module))
-    content = io.BytesIO()
-    torch.export.save(program, content, extra_files=extras, pickle_protocol=request.protocol)
-    return content
+    return lambda file: torch.export.save(program, file, extra_files=extras, pickle_protocol=request.protocol)
 
 
-def _write_script(program: ExportedProgram, module: CompiledModule | None, request: _Request) -> io.BytesIO:
-    return _script_content(script(program), describe_program(program, module), request)
+def _script_writer(program: ExportedProgram, module: CompiledModule | None, request: _Request) -> _Write:
+    return partial(_write_script_module, script(program), describe_program(program, module), request)
 
 
-def _script_content(module: torch.jit.ScriptModule, record: Mapping[str, Json], request: _Request) -> io.BytesIO:
-    content = io.BytesIO()
+def _write_script_module(
+    module: torch.jit.ScriptModule, record: Mapping[str, Json], request: _Request, file: BinaryIO
+) -> None:
     extras = {**request.extras, METADATA: to_text(record).encode()}
-    torch.jit.save(module, content, _extra_files=extras)
-    return content
+    torch.jit.save(module, file, _extra_files=extras)
 
 
-def _write_package(program: ExportedProgram, module: CompiledModule | None, request: _Request) -> io.BytesIO:
-    return io.BytesIO(package(program, module, request.extras, request.configs))
+def _package_writer(program: ExportedProgram, module: CompiledModule | None, request: _Request) -> _Write:
+    made = package(program, module, request.extras, request.configs)
+
+    def write(file: BinaryIO) -> None:
+        file.write(made)
+
+    return write
 
 
-_WRITERS: Mapping[str, Callable[[ExportedProgram, CompiledModule | None, _Request], io.BytesIO]] = {
-    "exported_program": _write_program,
-    "torchscript": _write_script,
-    "aot_inductor": _write_package,
+_WRITERS: Mapping[str, Callable[[ExportedProgram, CompiledModule | None, _Request], _Write]] = {
+    "exported_program": _program_writer,
+    "torchscript": _script_writer,
+    "aot_inductor": _package_writer,
 }
 
 

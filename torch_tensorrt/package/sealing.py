@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from torch_tensorrt.spec.errors import FileFormatError, InputError
 
@@ -55,6 +56,45 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
                 os.unlink(temporary)
         if held >= 0:
             os.close(held)
+
+
+class _Telling(io.BufferedIOBase):
+    """A file that remembers the system's error: PyTorch's writers raise something of their own in its place."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def write(self, data: bytes | memoryview) -> int:  # type: ignore[override]
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+@contextmanager
+def told_by(file: BinaryIO) -> Iterator[BinaryIO]:
+    """`file` for writers that hide the system's errors: what they raise becomes the error that `file` raised first."""
+    telling = _Telling(file)
+    try:
+        yield cast("BinaryIO", telling)
+    except Exception as error:
+        if telling.error is not None and error is not telling.error:
+            raise telling.error from error
+        raise
 
 
 def _make_temporary(path: Path) -> tuple[int, str, int]:

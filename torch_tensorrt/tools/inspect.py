@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import click
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as without_markup
 from rich.table import Table
 
 import torch_tensorrt
@@ -36,6 +36,12 @@ def inspect(file: str, as_json: bool) -> None:
         console.print(_in_pytorch(report))
     for note in report.notes:
         console.print(f"Note: {escape(note)}")
+
+
+def escape(text: str) -> str:
+    """`text` as it is, without markup, and with what would move or colour a terminal written out: files are anybody's."""
+    shown = (one if one.isprintable() or one == "\n" else repr(one)[1:-1] for one in text)
+    return without_markup("".join(shown))
 
 
 def _summary(report: FileReport) -> Table:

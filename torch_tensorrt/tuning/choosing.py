@@ -99,6 +99,8 @@ class Tuner:
             adapted = adapt(partition, winner, self.device)
             trials = tuple(dataclasses.replace(trial, place=partition.name) for trial in known.trials)
             return Order(adapted, winner.backend, winner.settings, None, trials)
+        if key is not None:
+            self.cache.prepare()
         contest = _Contest(self, partition, inputs)
         order = contest.run(candidates)
         if key is not None:

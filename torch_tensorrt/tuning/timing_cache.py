@@ -116,7 +116,20 @@ class TimingCache:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(temporary)
         except OSError as error:
-            warn_once(f"timing cache {self.path}", f"The timing cache {self.path} can't be written: {error}.")
+            self._refused(error)
+
+    def prepare(self) -> None:
+        """Warns before anything is measured where the folder can't be made or written to."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path.parent):
+                return
+        except OSError as error:
+            self._refused(error)
+
+    def _refused(self, error: OSError) -> None:
+        told = f"The timing cache {self.path} can't be written: {error}. What is measured is measured again next time."
+        warn_once(f"timing cache {self.path}", told)
 
     def _entries(self) -> dict[str, Json]:
         try:
