@@ -65,7 +65,7 @@ BUDGETS = {
     "engines/inductor": 4430,  # design 500: code, program and weights travel together; wrong sizes refused; passes for GPUs (issue 6)
     "engines/tensorrt": 8000,  # design 3,900: 240 operators and more, with the forms that the SDK takes and refusals; running
     "runtime": 3390,  # design 900: CUDA graphs (850); many calls at once (400); profiles, streamed weights, outputs for a block of calls
-    "package": 3250,  # design 700: three formats; files are screened, inspected and described here, packages run for comparison; written as made
+    "package": 3250,  # design 700: three formats; files are screened, inspected and described here, packages run for comparison
     "refitting": 550,  # issue 3: weights that change; the graphs are compared in words here
     "tuning": 1100,  # not in the design (issue 6 and 7): candidates are built, compared, measured and remembered
     "caching": 1250,  # not in the design: key, format, folder and hook of the engine cache; whole programs in it

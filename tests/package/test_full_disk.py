@@ -42,7 +42,7 @@ def test_the_system_s_reason_is_told_and_the_old_file_stays(tmp_path: Path, outp
     path = tmp_path / "model"
     torch_tensorrt.save(old, path, output_format=output_format, retrace=False)
     before = path.read_bytes()
-    with files_up_to(size), pytest.raises(InputError, match="File too large. Nothing was changed"):
+    with files_up_to(size), pytest.raises(InputError, match=r"File too large\. Nothing was changed"):
         torch_tensorrt.save(new, path, output_format=output_format, retrace=False)
     assert [*tmp_path.iterdir()] == [path]
     assert path.read_bytes() == before
