@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -39,9 +39,9 @@ class _Slot:
     """A binding that reads and writes memory of its own, for inputs of these sizes."""
 
     binding: sdk.Binding
-    sizes: tuple[torch.Size, ...] | None = None
-    inputs: tuple[Tensor, ...] = ()
-    outputs: tuple[Tensor, ...] = ()
+    sizes: list[torch.Size] | None = None
+    fills: tuple[Callable[[Tensor], object], ...] = ()  # one for each input, whose memory it holds
+    results: tuple[Callable[[], Tensor], ...] = ()  # one for each output, likewise
 
 
 class ONNXRuntimeEngine(Engine):
@@ -73,7 +73,9 @@ class ONNXRuntimeEngine(Engine):
             not tensor.is_static or _is_small(tensor.shape_at("opt"), tensor) for tensor in tensors
         )
         self._results = ResultMemory()
-        self._large: tuple[torch.Size, ...] | None = None  # the last sizes that are not
+        self._same: list[torch.Size] = []
+        self._execute = self._session.run_with_iobinding
+        self._large: list[torch.Size] | None = None  # the last sizes that are not
         self._nothing = _empty((1,), torch.uint8)  # an address for tensors without elements
 
     def run(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -99,7 +101,7 @@ class ONNXRuntimeEngine(Engine):
 
     def _run_small(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...] | None:
         """The same in memory of a slot's own: what binding takes is much of what a small model takes. None for large tensors."""
-        sizes = tuple([tensor.shape for tensor in inputs]) if self._varies else ()
+        sizes = [tensor.shape for tensor in inputs] if self._varies else self._same
         if sizes == self._large:
             return None
         try:
@@ -109,14 +111,14 @@ class ONNXRuntimeEngine(Engine):
         if slot.sizes != sizes and not self._give_memory(slot, inputs, sizes):
             self._slots.append(slot)
             return None
-        for memory, tensor in zip(slot.inputs, inputs, strict=True):
-            memory.copy_(tensor.detach() if tensor.requires_grad else tensor)
-        self._session.run_with_iobinding(slot.binding)
-        outputs = tuple([memory.clone() for memory in slot.outputs])
+        for fill, tensor in zip(slot.fills, inputs):  # noqa: B905 - as many by construction; saying so takes time
+            fill(tensor.detach() if tensor.requires_grad else tensor)
+        self._execute(slot.binding)
+        outputs = tuple([result() for result in slot.results])
         self._slots.append(slot)
         return outputs
 
-    def _give_memory(self, slot: _Slot, inputs: Sequence[Tensor], sizes: tuple[torch.Size, ...]) -> bool:
+    def _give_memory(self, slot: _Slot, inputs: Sequence[Tensor], sizes: list[torch.Size]) -> bool:
         """Binds `slot` to memory for inputs of these sizes; False where a tensor isn't small."""
         shapes = self._shapes(inputs) if self._varies else self._fixed
         forms = [*zip([tensor.shape for tensor in inputs], self.spec.inputs, strict=True)]
@@ -126,12 +128,13 @@ class ONNXRuntimeEngine(Engine):
             return False
         slot.sizes = None  # until all is bound
         with torch.inference_mode(False):  # memory made in inference mode could not be written to outside of it
-            slot.inputs = tuple(_empty(shape, tensor.dtype) for shape, tensor in forms)
-            slot.outputs = tuple(_empty(shape, tensor.dtype) for shape, tensor in results)
-        for (name, element), memory in zip(self._inputs, slot.inputs, strict=True):
+            read = tuple(_empty(shape, tensor.dtype) for shape, tensor in forms)
+            written = tuple(_empty(shape, tensor.dtype) for shape, tensor in results)
+        for (name, element), memory in zip(self._inputs, read, strict=True):
             slot.binding.bind_input(name, "cpu", 0, element, memory.shape, memory.data_ptr())
-        for (name, element, _), memory in zip(self._outputs, slot.outputs, strict=True):
+        for (name, element, _), memory in zip(self._outputs, written, strict=True):
             slot.binding.bind_output(name, "cpu", 0, element, memory.shape, memory.data_ptr())
+        slot.fills, slot.results = tuple(one.copy_ for one in read), tuple(one.clone for one in written)
         slot.sizes = sizes
         return True
 
