@@ -1,7 +1,8 @@
 """Memory for what engines return: a large result takes the place of one before, when nobody holds that any more.
 
 The system gives new memory page by page, when it is first written to, which for 200 MB takes 55 to 85 ms, and 17 to take it back;
-writing to memory that was written to before takes 14.
+writing to memory that was written to before takes 14. malloc keeps some of what is freed, but not at the end of its heap: GPT-2's
+26 MB of logits for 128 tokens were new in each call, 6,282 pages.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-# Bytes up to which malloc itself may hand out what was used before (glibc: DEFAULT_MMAP_THRESHOLD_MAX).
-LARGE = 32 * 2**20
+LARGE = 2**20  # bytes from which on the pages take longer than looking for memory here
 _KEPT = 4  # results; the older ones are let go of
 _use_count: Callable[[int], int] | None = getattr(torch._C, "_storage_Use_Count", None)
 if not getattr(sys, "_is_gil_enabled", lambda: True)():  # references of other threads aren't counted at once there
